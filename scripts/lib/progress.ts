@@ -1,0 +1,50 @@
+import ora from "ora";
+
+/** How long a step has taken, and under which name; `npm run bench` reads them. */
+export interface Timing {
+  readonly step: string;
+  readonly seconds: number;
+}
+
+/** The steps that this process has finished, in order. */
+export const timings: Timing[] = [];
+
+const HEARTBEAT_MS = 30_000;
+const QUIET_BELOW_SECONDS = 0.5;
+
+/**
+ * Runs one step of a longer command and shows it with the time it has taken so
+ * far: a spinner on a terminal; elsewhere a line at its start, one every 30 s
+ * and one at its end. Steps may be nested; then only the innermost spins.
+ */
+export async function step<T>(title: string, work: () => Promise<T>): Promise<T> {
+  const started = Date.now();
+  const elapsed = () => formatSeconds((Date.now() - started) / 1000);
+  const spinner = ora({ isSilent: !process.stdout.isTTY, stream: process.stdout, discardStdin: false });
+  const show = process.stdout.isTTY
+    ? () => (spinner.text = `${title} (${elapsed()})`)
+    : () => console.log(`… ${title} (${elapsed()})`);
+  const timer = setInterval(show, process.stdout.isTTY ? 1_000 : HEARTBEAT_MS);
+  if (process.stdout.isTTY) spinner.start(title);
+  try {
+    const result = await work();
+    const seconds = (Date.now() - started) / 1000;
+    timings.push({ step: title, seconds });
+    spinner.stop();
+    if (seconds >= QUIET_BELOW_SECONDS) console.log(`✓ ${title} (${elapsed()})`);
+    return result;
+  } catch (error) {
+    spinner.stop();
+    console.log(`✗ ${title} (${elapsed()})`);
+    throw error;
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/** Seconds as people read them: `4.2 s`, `3 min 05 s`. */
+export function formatSeconds(seconds: number): string {
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
+}
