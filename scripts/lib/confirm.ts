@@ -11,7 +11,8 @@ import { UserError } from "./user-error";
 export async function confirm(consequence: string, word: string, yes = false): Promise<void> {
   console.log(consequence);
   if (yes) return;
-  if (!process.stdin.isTTY) throw new UserError("There is no terminal to ask on: add --yes if this is meant.");
+  if (!process.stdin.isTTY)
+    throw new UserError("There is no terminal to ask on: add --yes if this is meant.");
   const terminal = readline.createInterface({ input: process.stdin, output: process.stdout });
   const answer = await terminal.question(`Type ${word} to go on: `);
   terminal.close();

@@ -15,7 +15,9 @@ import { UserError } from "./user-error";
  */
 export function holdLock(file: string, busy: string): () => void {
   const descriptor = openLock(file);
-  const { status } = spawnSync("flock", ["--nonblock", "3"], { stdio: ["ignore", "ignore", "ignore", descriptor] });
+  const { status } = spawnSync("flock", ["--nonblock", "3"], {
+    stdio: ["ignore", "ignore", "ignore", descriptor],
+  });
   if (status !== 0) throw new UserError(busy);
   return () => fs.closeSync(descriptor);
 }
@@ -23,7 +25,9 @@ export function holdLock(file: string, busy: string): () => void {
 /** Like {@link holdLock}, but waits; `onWait` is called once if it has to. */
 export async function waitForLock(file: string, onWait: () => void): Promise<() => void> {
   const descriptor = openLock(file);
-  const { status } = spawnSync("flock", ["--nonblock", "3"], { stdio: ["ignore", "ignore", "ignore", descriptor] });
+  const { status } = spawnSync("flock", ["--nonblock", "3"], {
+    stdio: ["ignore", "ignore", "ignore", descriptor],
+  });
   if (status !== 0) {
     onWait();
     const waiting = spawn("flock", ["3"], { stdio: ["ignore", "ignore", "ignore", descriptor] });

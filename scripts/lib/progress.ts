@@ -15,17 +15,25 @@ const QUIET_BELOW_SECONDS = 0.5;
 /**
  * Runs one step of a longer command and shows it with the time it has taken so
  * far: a spinner on a terminal; elsewhere a line at its start, one every 30 s
- * and one at its end. Steps may be nested; then only the innermost spins.
+ * and one at its end.
+ *
+ * @param options.ownOutput the work prints its own progress: show only the end
  */
-export async function step<T>(title: string, work: () => Promise<T>): Promise<T> {
+export async function step<T>(
+  title: string,
+  work: () => Promise<T>,
+  options: { readonly ownOutput?: boolean } = {},
+): Promise<T> {
   const started = Date.now();
   const elapsed = () => formatSeconds((Date.now() - started) / 1000);
-  const spinner = ora({ isSilent: !process.stdout.isTTY, stream: process.stdout, discardStdin: false });
-  const show = process.stdout.isTTY
-    ? () => (spinner.text = `${title} (${elapsed()})`)
-    : () => console.log(`… ${title} (${elapsed()})`);
-  const timer = setInterval(show, process.stdout.isTTY ? 1_000 : HEARTBEAT_MS);
-  if (process.stdout.isTTY) spinner.start(title);
+  const spins = process.stdout.isTTY && !options.ownOutput;
+  const spinner = ora({ isSilent: !spins, stream: process.stdout, discardStdin: false });
+  const show = () => {
+    if (spins) spinner.text = `${title} (${elapsed()})`;
+    else if (!options.ownOutput) console.log(`… ${title} (${elapsed()})`);
+  };
+  const timer = setInterval(show, spins ? 1_000 : HEARTBEAT_MS);
+  if (spins) spinner.start(title);
   try {
     const result = await work();
     const seconds = (Date.now() - started) / 1000;

@@ -50,7 +50,11 @@ export class CertificateAuthority {
     }
     const der = crypto.createPrivateKey(fs.readFileSync(keyFile)).export({ type: "pkcs8", format: "der" });
     const key = await crypto.webcrypto.subtle.importKey("pkcs8", der, ALGORITHM, false, ["sign"]);
-    return new CertificateAuthority(directory, new x509.X509Certificate(fs.readFileSync(certificateFile, "utf8")), key);
+    return new CertificateAuthority(
+      directory,
+      new x509.X509Certificate(fs.readFileSync(certificateFile, "utf8")),
+      key,
+    );
   }
 
   /** Writes `<name>.key` and `<name>.crt` for the subject unless they are there. */
@@ -77,7 +81,10 @@ export class CertificateAuthority {
         ...(serves.length > 0
           ? [
               new x509.SubjectAlternativeNameExtension(
-                serves.map((name) => ({ type: /^[\d.]+$/.test(name) ? ("ip" as const) : ("dns" as const), value: name })),
+                serves.map((name) => ({
+                  type: /^[\d.]+$/.test(name) ? ("ip" as const) : ("dns" as const),
+                  value: name,
+                })),
               ),
             ]
           : []),
@@ -92,7 +99,10 @@ export class CertificateAuthority {
     const publicFile = path.join(this.directory, "service-account.pub");
     if (fs.existsSync(publicFile)) return;
     const { publicKey, privateKey } = crypto.generateKeyPairSync("rsa", { modulusLength: 2048 });
-    writeFile(path.join(this.directory, "service-account.key"), privateKey.export({ type: "pkcs8", format: "pem" }) as string);
+    writeFile(
+      path.join(this.directory, "service-account.key"),
+      privateKey.export({ type: "pkcs8", format: "pem" }) as string,
+    );
     writeFile(publicFile, publicKey.export({ type: "spki", format: "pem" }) as string);
   }
 }
@@ -106,7 +116,10 @@ function validity(): { notBefore: Date; notAfter: Date } {
 
 async function pem(key: crypto.webcrypto.CryptoKey): Promise<string> {
   const der = await crypto.webcrypto.subtle.exportKey("pkcs8", key);
-  const body = Buffer.from(der).toString("base64").match(/.{1,64}/g)!.join("\n");
+  const body = Buffer.from(der)
+    .toString("base64")
+    .match(/.{1,64}/g)!
+    .join("\n");
   return `-----BEGIN PRIVATE KEY-----\n${body}\n-----END PRIVATE KEY-----\n`;
 }
 

@@ -16,11 +16,18 @@ const program = new Command("npm run sandbox --")
   .showHelpAfterError();
 
 function command(name: string, description: string): Command {
-  return program.command(name).description(description).option("--name <name>", "which sandbox cluster", "dev");
+  return program
+    .command(name)
+    .description(description)
+    .option("--name <name>", "which sandbox cluster", "dev");
 }
 
 command("up", "bring the cluster up, or mend one of which parts are missing")
-  .option("--port <port>", "port of the API server on 127.0.0.1 (default: the one of the last time, else a free one)", parsePort)
+  .option(
+    "--port <port>",
+    "port of the API server on 127.0.0.1 (default: the one of the last time, else a free one)",
+    parsePort,
+  )
   .action(async ({ name, port }: Options & { port?: number }) => {
     const instance = new Instance(name);
     const parts = await sandboxParts();
@@ -42,7 +49,9 @@ command("status", "say what runs; exit code 1 if something is missing").action(a
     process.exitCode = 1;
   } else if (status.missing.length > 0 || !status.apiServer) {
     const what = status.missing.length > 0 ? status.missing.join(", ") : "the API server does not answer";
-    console.log(`Sandbox cluster "${name}" is damaged (missing: ${what}): mend it with "npm run sandbox -- up".`);
+    console.log(
+      `Sandbox cluster "${name}" is damaged (missing: ${what}): mend it with "npm run sandbox -- up".`,
+    );
     process.exitCode = 1;
   } else {
     console.log(`Sandbox cluster "${name}" is running.`);

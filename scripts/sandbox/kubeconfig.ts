@@ -4,7 +4,12 @@ import * as YAML from "yaml";
 /** Writes a kubeconfig with one cluster, user and context, readable by its owner alone. */
 export function writeKubeconfig(
   file: string,
-  options: { readonly context: string; readonly server: string; readonly pki: string; readonly certificate: string },
+  options: {
+    readonly context: string;
+    readonly server: string;
+    readonly pki: string;
+    readonly certificate: string;
+  },
 ): void {
   const base64 = (name: string) => fs.readFileSync(`${options.pki}/${name}`).toString("base64");
   const name = options.context;

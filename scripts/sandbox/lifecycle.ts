@@ -46,7 +46,9 @@ export async function up(instance: Instance, parts: Parts, options: { port?: num
   });
   const running = node.running(wanted);
   const start = (late: boolean) =>
-    wanted.filter((c) => Boolean(c.afterApiServer) === late && !running.has(c.name)).forEach((c) => node.start(c));
+    wanted
+      .filter((c) => Boolean(c.afterApiServer) === late && !running.has(c.name))
+      .forEach((c) => node.start(c));
   start(false);
   importImages(node, parts.images);
   await waitFor(instance, wanted, node, "the API server", () => apiServerReady(instance));
@@ -112,13 +114,34 @@ async function issueCertificates(instance: Instance): Promise<void> {
   await ca.issue("etcd", { user: "etcd", serves: ["127.0.0.1"] });
   await ca.issue("apiserver", {
     user: "sandbox:apiserver",
-    serves: ["127.0.0.1", NODE_ADDRESS, API_SERVICE_ADDRESS, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"],
+    serves: [
+      "127.0.0.1",
+      NODE_ADDRESS,
+      API_SERVICE_ADDRESS,
+      "localhost",
+      "kubernetes",
+      "kubernetes.default",
+      "kubernetes.default.svc",
+    ],
   });
-  await ca.issue("kubelet", { user: `system:node:${NODE_NAME}`, group: "system:nodes", serves: [NODE_ADDRESS, NODE_NAME] });
+  await ca.issue("kubelet", {
+    user: `system:node:${NODE_NAME}`,
+    group: "system:nodes",
+    serves: [NODE_ADDRESS, NODE_NAME],
+  });
   await ca.issue("admin", { user: "sandbox:admin", group: "system:masters" });
-  for (const name of ["kube-controller-manager", "kube-scheduler", "kube-proxy"]) await ca.issue(name, { user: `system:${name}` });
+  for (const name of ["kube-controller-manager", "kube-scheduler", "kube-proxy"])
+    await ca.issue(name, { user: `system:${name}` });
   for (const name of ["coredns", "provisioner"]) await ca.issue(name, { user: `sandbox:${name}` });
-  for (const name of ["admin", "kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "provisioner"]) {
+  for (const name of [
+    "admin",
+    "kubelet",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "coredns",
+    "provisioner",
+  ]) {
     writeKubeconfig(`${pki}/${name}.kubeconfig`, {
       context: "sandbox",
       server: `https://${NODE_ADDRESS}:6443`,
@@ -131,10 +154,12 @@ async function issueCertificates(instance: Instance): Promise<void> {
 /** Keeps the port of the last time where it is free, so that open kubeconfigs stay right. */
 async function choosePort(instance: Instance, node: SandboxNode, asked?: number): Promise<number> {
   const last = instance.port;
-  if (last && (!asked || asked === last) && node.running(components(last, instance.cgroup)).has("relay-out")) return last;
+  if (last && (!asked || asked === last) && node.running(components(last, instance.cgroup)).has("relay-out"))
+    return last;
   const port = asked ?? last;
   if (port && (await isFree(port))) instance.port = port;
-  else if (asked) throw new UserError(`Port ${asked} of 127.0.0.1 is in use: leave out --port, or name a free one.`);
+  else if (asked)
+    throw new UserError(`Port ${asked} of 127.0.0.1 is in use: leave out --port, or name a free one.`);
   else instance.port = await freePort();
   return instance.port!;
 }
@@ -189,7 +214,8 @@ function nodeReady(node: SandboxNode): boolean {
 
 function applyAddons(node: SandboxNode): void {
   const result = kubectl(node, "apply", "--server-side", "-f", "/opt/config/addons.yaml");
-  if (result.status !== 0) throw new UserError(`The sandbox's add-ons could not be applied: ${result.stderr.trim()}`);
+  if (result.status !== 0)
+    throw new UserError(`The sandbox's add-ons could not be applied: ${result.stderr.trim()}`);
 }
 
 /** Imports the images that the node does not have; they stay over `down` and `up`. */
@@ -208,7 +234,9 @@ function importImages(node: SandboxNode, images: ReadonlyMap<string, string>): v
     const result = node.run(["ctr", "--namespace", "k8s.io", "images", "import", "-"], { input });
     fs.closeSync(input);
     if (result.status !== 0) {
-      throw new UserError(`The image ${reference} could not be imported from ${archive}: ${result.stderr.trim()}`);
+      throw new UserError(
+        `The image ${reference} could not be imported from ${archive}: ${result.stderr.trim()}`,
+      );
     }
   }
 }

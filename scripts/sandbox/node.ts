@@ -32,7 +32,11 @@ export class SandboxNode {
     for (const pid of processes()) {
       const words = commandLine(pid);
       // The init is the one in namespaces of its own; the `unshare` above it bears the mark too.
-      if (words.at(-1) === instance.mark && path.basename(words[0] ?? "") === "tini" && !sameNamespace("mnt", pid, "self")) {
+      if (
+        words.at(-1) === instance.mark &&
+        path.basename(words[0] ?? "") === "tini" &&
+        !sameNamespace("mnt", pid, "self")
+      ) {
         return new SandboxNode(instance, pid);
       }
     }
@@ -99,7 +103,11 @@ export class SandboxNode {
       timeout: options.timeout,
       env: { PATH: NODE_PATH, HOME: "/root" },
     });
-    return { status: result.status, stdout: result.stdout ?? "", stderr: result.stderr ?? String(result.error) };
+    return {
+      status: result.status,
+      stdout: result.stdout ?? "",
+      stderr: result.stderr ?? String(result.error),
+    };
   }
 
   /** Ends the init, and with it every process, mount and interface of the node. */
@@ -118,7 +126,9 @@ export class SandboxNode {
 
 /** Removes the cgroups that a node which has ended left behind; they hold no process any more. */
 export function removeCgroups(instance: Instance): void {
-  const roots = ["/sys/fs/cgroup", ...listDirectories("/sys/fs/cgroup")].map((h) => path.join(h, instance.cgroup));
+  const roots = ["/sys/fs/cgroup", ...listDirectories("/sys/fs/cgroup")].map((h) =>
+    path.join(h, instance.cgroup),
+  );
   for (const root of roots) {
     if (fs.existsSync(root)) removeCgroup(root);
   }

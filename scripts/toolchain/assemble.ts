@@ -24,7 +24,9 @@ interface Part {
 async function ensure(parts: readonly Part[]): Promise<void> {
   if (parts.every((part) => part.artefact.isPresent())) return;
   fs.mkdirSync(cacheDir(), { recursive: true });
-  const release = await waitForLock(cacheDir("lock"), () => console.log("… waiting for another run that is filling the cache"));
+  const release = await waitForLock(cacheDir("lock"), () =>
+    console.log("… waiting for another run that is filling the cache"),
+  );
   try {
     requireSpace();
     for (const part of parts) {
@@ -59,7 +61,9 @@ function imagePart(image: SandboxImage): Part {
 }
 
 /** Everything that the sandbox cluster is made of, from the cache or built. */
-export async function sandboxParts(images: readonly SandboxImage[] = [postgresImage(18), postgresImage(15)]): Promise<Parts> {
+export async function sandboxParts(
+  images: readonly SandboxImage[] = [postgresImage(18), postgresImage(15)],
+): Promise<Parts> {
   const wanted = [pauseImage, ...images];
   const programs = ["kubernetes", "coredns", "provisioner"] as const;
   await ensure([
@@ -79,13 +83,19 @@ export async function pulumiPrograms(): Promise<{ engine: string; kubernetesProv
   await ensure([goPart("pulumi"), goPart("kubernetesProvider")]);
   return {
     engine: path.join(goArtefact("pulumi").directory, goPrograms.pulumi.output),
-    kubernetesProvider: path.join(goArtefact("kubernetesProvider").directory, goPrograms.kubernetesProvider.output),
+    kubernetesProvider: path.join(
+      goArtefact("kubernetesProvider").directory,
+      goPrograms.kubernetesProvider.output,
+    ),
   };
 }
 
 /** One directory for all programs of the node, because it is mounted there as one; hard links take no space. */
 function gatherPrograms(names: readonly GoProgramName[]): string {
-  const directory = cacheDir("built", `programs-${names.map((name) => path.basename(goArtefact(name).directory)).join("-")}`);
+  const directory = cacheDir(
+    "built",
+    `programs-${names.map((name) => path.basename(goArtefact(name).directory)).join("-")}`,
+  );
   if (fs.existsSync(directory)) return directory;
   const unfinished = `${directory}.unfinished`;
   fs.rmSync(unfinished, { recursive: true, force: true });

@@ -21,7 +21,7 @@ export async function makeDebianSystem(system: DebianSystem, scratch: string): P
   const mirror = await debianMirror();
   try {
     await spawn("perl", [
-      ...[mmdebstrap, "--variant=minbase", "--quiet", "--aptopt=Acquire::Languages \"none\""],
+      ...[mmdebstrap, "--variant=minbase", "--quiet", '--aptopt=Acquire::Languages "none"'],
       ...(system.options ?? []),
       ...[`--include=${system.packages.join(",")}`, system.suite, system.target, ...mirror],
     ]);
@@ -50,7 +50,12 @@ async function fetchMmdebstrap(scratch: string): Promise<string> {
 
 /** The Debian mirror that this machine's apt uses; none elsewhere, then mmdebstrap's default holds. */
 async function debianMirror(): Promise<string[]> {
-  const { stdout } = await spawn("apt-get", ["indextargets", "--format", "$(ORIGIN) $(SITE)", "Created-By: Packages"]);
+  const { stdout } = await spawn("apt-get", [
+    "indextargets",
+    "--format",
+    "$(ORIGIN) $(SITE)",
+    "Created-By: Packages",
+  ]);
   const site = stdout
     .split("\n")
     .map((line) => line.split(" "))
@@ -60,5 +65,9 @@ async function debianMirror(): Promise<string[]> {
 
 function firstError(error: unknown): string {
   const output = String((error as { stderr?: unknown }).stderr ?? "");
-  return output.split("\n").find((line) => line.startsWith("E:")) ?? output.trim().split("\n").at(-1) ?? "no reason given";
+  return (
+    output.split("\n").find((line) => line.startsWith("E:")) ??
+    output.trim().split("\n").at(-1) ??
+    "no reason given"
+  );
 }

@@ -57,7 +57,10 @@ export const goPrograms = {
     },
     embeds: {
       module: "github.com/pulumi/pulumi-kubernetes/provider/v4",
-      files: ["cmd/pulumi-resource-kubernetes/schema.json", "cmd/pulumi-resource-kubernetes/terraform-mapping.json"],
+      files: [
+        "cmd/pulumi-resource-kubernetes/schema.json",
+        "cmd/pulumi-resource-kubernetes/terraform-mapping.json",
+      ],
     },
     minutes: 6,
   },
@@ -65,7 +68,14 @@ export const goPrograms = {
     directory: "kubernetes",
     version: KUBERNETES_VERSION,
     output: "kubernetes",
-    links: ["kubectl", "kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"],
+    links: [
+      "kubectl",
+      "kubelet",
+      "kube-apiserver",
+      "kube-controller-manager",
+      "kube-scheduler",
+      "kube-proxy",
+    ],
     variables: kubernetesVersionVariables,
     minutes: 5,
   },
@@ -91,7 +101,10 @@ export async function buildGoProgram(name: GoProgramName): Promise<void> {
     const source = path.join(directory, "source");
     fs.cpSync(path.join(__dirname, "go", program.directory), source, { recursive: true });
     const go = (...args: string[]) =>
-      spawn("go", args, { cwd: source, env: { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly -trimpath -buildvcs=false" } });
+      spawn("go", args, {
+        cwd: source,
+        env: { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly -trimpath -buildvcs=false" },
+      });
     await requireGo();
     if (program.embeds) {
       await go("mod", "download", program.embeds.module);

@@ -12,9 +12,18 @@ const PACKAGES = [
   ...["iptables", "iproute2", "conntrack", "socat"],
   ...["e2fsprogs", "mount", "procps", "tini"],
   ...["buildah", "busybox-static"], // for the images, see scripts/images
+  "shellcheck", // for npm run check
 ];
 /** Mount points, because the system itself is mounted read-only. */
-const MOUNT_POINTS = ["opt/kubernetes", "opt/config", "var/lib/cni", "var/lib/etcd", "var/lib/containerd", "var/lib/kubelet", "var/lib/sandbox"];
+const MOUNT_POINTS = [
+  "opt/kubernetes",
+  "opt/config",
+  "var/lib/cni",
+  "var/lib/etcd",
+  "var/lib/containerd",
+  "var/lib/kubelet",
+  "var/lib/sandbox",
+];
 
 /** The cached root file system of the sandbox node. */
 export const nodeSystem = new Artefact(`node-${SUITE}`, [SUITE, ...PACKAGES, ...MOUNT_POINTS]);
@@ -30,7 +39,8 @@ export async function buildNodeSystem(): Promise<void> {
     await makeDebianSystem({ suite: SUITE, packages: PACKAGES, target: rootfs }, scratch);
     fs.rmSync(scratch, { recursive: true });
     fs.rmSync(path.join(rootfs, "dev"), { recursive: true });
-    for (const directory of ["dev", ...MOUNT_POINTS]) fs.mkdirSync(path.join(rootfs, directory), { recursive: true });
+    for (const directory of ["dev", ...MOUNT_POINTS])
+      fs.mkdirSync(path.join(rootfs, directory), { recursive: true });
   });
 }
 
@@ -47,11 +57,28 @@ export function runInNodeSystem(work: string, script: string): void {
     exec chroot . sh -ec "cd /mnt; $3"`;
   const result = spawnSync(
     "unshare",
-    ["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--", "sh", "-c", setup, "sh", nodeRootfs, work, script],
+    [
+      "--mount",
+      "--pid",
+      "--fork",
+      "--kill-child",
+      "--propagation",
+      "private",
+      "--",
+      "sh",
+      "-c",
+      setup,
+      "sh",
+      nodeRootfs,
+      work,
+      script,
+    ],
     { encoding: "utf8", env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/root" } },
   );
   if (result.status !== 0) {
     const last = `${result.stdout}\n${result.stderr}`.trim().split("\n").slice(-2).join("; ");
-    throw new UserError(`A step inside the node's file system failed (${last}): run the same command again; if it fails again, remove ${nodeSystem.directory}.`);
+    throw new UserError(
+      `A step inside the node's file system failed (${last}): run the same command again; if it fails again, remove ${nodeSystem.directory}.`,
+    );
   }
 }

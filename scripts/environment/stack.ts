@@ -1,0 +1,192 @@
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import nanoSpawn from "nano-spawn";
+import * as YAML from "yaml";
+import { holdLock } from "../lib/lock";
+import { projectRoot, stateDir } from "../lib/paths";
+import { UserError } from "../lib/user-error";
+import type { PulumiCli } from "./pulumi";
+import type { Target } from "./target";
+
+const PROJECT = "durable-postgres";
+
+/**
+ * Stack `dev` of one target, with its state, passphrase and configuration kept
+ * beside each other in {@link directory}, outside the checkout and the cache:
+ * nothing of somebody's cluster lands in a committed file, and a new checkout
+ * finds the same stack.
+ */
+export class Stack {
+  readonly name = "dev";
+  readonly directory: string;
+  private readonly env: NodeJS.ProcessEnv;
+
+  constructor(
+    private readonly pulumi: PulumiCli,
+    readonly target: Target,
+  ) {
+    this.directory = stateDir("environments", target.name);
+    this.env = {
+      ...process.env,
+      ...pulumi.env,
+      ...(target.kubeconfig ? { KUBECONFIG: target.kubeconfig } : {}),
+      PULUMI_BACKEND_URL: `file://${this.path("backend")}`,
+      PULUMI_CONFIG_PASSPHRASE_FILE: this.path("passphrase"),
+      PULUMI_ERROR_OUTPUT_STRING: "true", // an Output in a string is a bug, not "Calling [toString]…"
+    };
+  }
+
+  /** A path below the stack's directory. */
+  path(...segments: string[]): string {
+    return path.join(this.directory, ...segments);
+  }
+
+  /** The configuration that the stack is deployed with. */
+  get configFile(): string {
+    return this.path(`Pulumi.${this.name}.yaml`);
+  }
+
+  /**
+   * Takes the stack's lock for this process, creates the stack if it does not
+   * exist, and brings its configuration up to date with the checkout's.
+   */
+  async prepare(): Promise<void> {
+    fs.mkdirSync(this.path("backend"), { recursive: true, mode: 0o700 });
+    holdLock(
+      this.path("lock"),
+      `Another command is working on the stack of ${this.target.description}: wait until it has ended.`,
+    );
+    if (!fs.existsSync(this.path("passphrase"))) {
+      fs.writeFileSync(this.path("passphrase"), randomBytes(32).toString("base64url"), { mode: 0o600 });
+    }
+    fs.copyFileSync(path.join(projectRoot, "Pulumi.yaml"), this.path("Pulumi.yaml"));
+    if (!(await this.exists())) {
+      // Beside the state, because this writes the encryption salt into the configuration there.
+      await this.quietly([
+        "stack",
+        "init",
+        this.name,
+        "--secrets-provider",
+        "passphrase",
+        "-C",
+        this.directory,
+      ]);
+    }
+    this.writeConfig();
+    await this.releaseStaleLock();
+  }
+
+  /** Runs a Pulumi command on the stack with the terminal as it is, and resolves with its exit code. */
+  run(args: readonly string[]): Promise<number> {
+    const child = spawn(this.pulumi.command, this.withStack(args), {
+      cwd: projectRoot,
+      env: this.env,
+      stdio: "inherit",
+    });
+    return new Promise((resolve, reject) => {
+      child.once("error", reject);
+      child.once("exit", (code) => resolve(code ?? 1));
+    });
+  }
+
+  /** Runs a Pulumi command on the stack and resolves with what it prints on stdout. */
+  async capture(args: readonly string[]): Promise<string> {
+    return this.quietly(this.withStack(args));
+  }
+
+  /** The stack's outputs. */
+  async outputs(): Promise<Record<string, unknown>> {
+    const json = await this.quietly([
+      "stack",
+      "output",
+      "--json",
+      "--stack",
+      this.name,
+      "-C",
+      this.directory,
+    ]);
+    return JSON.parse(json) as Record<string, unknown>;
+  }
+
+  /** `--stack`, and `--config-file` for the commands that read a configuration. */
+  private withStack(args: readonly string[]): string[] {
+    const [command] = args;
+    const configured = [
+      "up",
+      "update",
+      "preview",
+      "destroy",
+      "refresh",
+      "config",
+      "watch",
+      "import",
+    ].includes(command ?? "");
+    const stacked = configured || ["stack", "state", "cancel"].includes(command ?? "");
+    return [
+      ...args,
+      ...(stacked ? ["--stack", this.name] : []),
+      ...(configured ? ["--config-file", this.configFile] : []),
+    ];
+  }
+
+  private async exists(): Promise<boolean> {
+    const stacks = JSON.parse(await this.quietly(["stack", "ls", "--json", "-C", this.directory])) as {
+      name: string;
+    }[];
+    return stacks.some(({ name }) => name === this.name);
+  }
+
+  /** The checkout's configuration, over what was added to ours (salt, identity), under what the target needs. */
+  private writeConfig(): void {
+    type Config = { config?: Record<string, unknown> } & Record<string, unknown>;
+    const ours = readYaml<Config>(this.configFile);
+    const checkout = readYaml<Config>(path.join(projectRoot, `Pulumi.${this.name}.yaml`));
+    const target = {
+      kubeContext: this.target.context,
+      clusterIdentifier: this.target.name,
+      ...this.target.settings,
+    };
+    const merged = {
+      ...ours,
+      ...checkout,
+      config: {
+        ...ours.config,
+        ...checkout.config,
+        ...Object.fromEntries(Object.entries(target).map(([key, value]) => [`${PROJECT}:${key}`, value])),
+      },
+    };
+    fs.writeFileSync(`${this.configFile}.new`, YAML.stringify(merged), { mode: 0o600 });
+    fs.renameSync(`${this.configFile}.new`, this.configFile);
+  }
+
+  /**
+   * Pulumi's own lock survives a killed engine. Every command here holds ours,
+   * so one that is found now belongs to nobody, unless its process is alive.
+   */
+  private async releaseStaleLock(): Promise<void> {
+    const locks = this.path("backend", ".pulumi", "locks", "organization", PROJECT, this.name);
+    for (const file of fs.existsSync(locks) ? fs.readdirSync(locks) : []) {
+      const { pid } = JSON.parse(fs.readFileSync(path.join(locks, file), "utf8")) as { pid: number };
+      if (fs.existsSync(`/proc/${pid}`)) {
+        throw new UserError(
+          `Process ${pid} holds Pulumi's lock on the stack of ${this.target.description}: wait until it has ended.`,
+        );
+      }
+      await this.quietly(["cancel", "--yes", "--stack", this.name, "-C", this.directory]);
+    }
+  }
+
+  private async quietly(args: readonly string[]): Promise<string> {
+    const { stdout } = await nanoSpawn(this.pulumi.command, [...args, "--non-interactive"], {
+      cwd: projectRoot,
+      env: this.env,
+    });
+    return stdout;
+  }
+}
+
+function readYaml<T>(file: string): T {
+  return (fs.existsSync(file) ? (YAML.parse(fs.readFileSync(file, "utf8")) as T | null) : null) ?? ({} as T);
+}

@@ -1,0 +1,116 @@
+import * as path from "node:path";
+import { KubeConfig } from "@kubernetes/client-node";
+import spawn from "nano-spawn";
+import { postgresImage } from "../images/build";
+import { stateDir } from "../lib/paths";
+import { step } from "../lib/progress";
+import { UserError } from "../lib/user-error";
+import { Instance } from "../sandbox/instance";
+import * as lifecycle from "../sandbox/lifecycle";
+import { sandboxParts } from "../toolchain/assemble";
+import { findProgram } from "./pulumi";
+
+/** A cluster that the stack is deployed to. */
+export interface Target {
+  /** Name of the environment; its Pulumi state is kept under it. */
+  readonly name: string;
+  /** The kubeconfig that has {@link context}; undefined where it is the user's own. */
+  readonly kubeconfig?: string;
+  readonly context: string;
+  /** One sentence that says which cluster it is. */
+  readonly description: string;
+  /** Where volumes lie on this machine, if they do. */
+  readonly volumes?: string;
+  /** Settings of the stack that only this cluster needs. */
+  readonly settings: Readonly<Record<string, string | number>>;
+}
+
+const KIND_CLUSTER = "durable-postgres";
+/** The PostgreSQL that `npm start` runs in the sandbox, where official images cannot be pulled. */
+const SANDBOX_MAJOR = 18;
+
+/**
+ * The cluster to deploy to: the context that the user named; else a kind
+ * cluster where Docker runs and kind is installed; else the sandbox cluster.
+ * Never the current context unasked: it may be production.
+ */
+export async function chooseTarget(options: {
+  readonly context?: string;
+  readonly sandbox?: string;
+}): Promise<Target> {
+  if (options.context) return namedContext(options.context);
+  if (!options.sandbox && (await canUseKind())) return kindCluster();
+  return sandboxCluster(options.sandbox ?? "dev");
+}
+
+function namedContext(context: string): Target {
+  const config = new KubeConfig();
+  config.loadFromDefault();
+  const known = config.getContexts().map(({ name }) => name);
+  if (!known.includes(context)) {
+    throw new UserError(
+      `Your kubeconfig has no context "${context}"; it knows ${known.join(", ") || "none"}: correct --context or KUBECONFIG.`,
+    );
+  }
+  return {
+    name: `context-${context.replaceAll(/[^\w.-]/g, "_")}`,
+    context,
+    description: `the cluster of context "${context}" in your kubeconfig`,
+    settings: {},
+  };
+}
+
+/** Whether kind is installed and a Docker engine answers. */
+export async function canUseKind(searchPath = process.env.PATH ?? ""): Promise<boolean> {
+  const docker = findProgram("docker", searchPath);
+  if (!docker || !findProgram("kind", searchPath)) return false;
+  return spawn(docker, ["info"]).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function kindCluster(): Promise<Target> {
+  const kubeconfig = stateDir("kind", "kubeconfig");
+  const { stdout } = await spawn("kind", ["get", "clusters"]);
+  if (!stdout.split("\n").includes(KIND_CLUSTER)) {
+    await step(`creating kind cluster "${KIND_CLUSTER}"`, () =>
+      spawn("kind", [
+        "create",
+        "cluster",
+        "--name",
+        KIND_CLUSTER,
+        "--kubeconfig",
+        kubeconfig,
+        "--wait",
+        "3m",
+      ]),
+    );
+  }
+  return {
+    name: `kind-${KIND_CLUSTER}`,
+    kubeconfig,
+    context: `kind-${KIND_CLUSTER}`,
+    description: `kind cluster "${KIND_CLUSTER}"`,
+    settings: {},
+  };
+}
+
+/** The sandbox cluster of that name, brought up. */
+export async function sandboxCluster(name: string): Promise<Target> {
+  const instance = new Instance(name);
+  const parts = await sandboxParts();
+  await step(`sandbox cluster "${name}"`, () => lifecycle.up(instance, parts));
+  return {
+    name: `sandbox-${name}`,
+    kubeconfig: instance.kubeconfig,
+    context: instance.context,
+    description: `sandbox cluster "${name}" on this machine`,
+    volumes: path.join(instance.path("sandbox", "volumes")),
+    settings: {
+      image: postgresImage(SANDBOX_MAJOR).reference,
+      imageFamily: "debian",
+      majorVersion: SANDBOX_MAJOR,
+    },
+  };
+}
