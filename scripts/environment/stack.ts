@@ -4,6 +4,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import nanoSpawn from "nano-spawn";
 import * as YAML from "yaml";
+import { endsInOrder } from "../lib/command";
 import { holdLock } from "../lib/lock";
 import { projectRoot, stateDir } from "../lib/paths";
 import { UserError } from "../lib/user-error";
@@ -85,6 +86,7 @@ export class Stack {
       env: this.env,
       stdio: "inherit",
     });
+    endsInOrder(child);
     return new Promise((resolve, reject) => {
       child.once("error", reject);
       child.once("exit", (code) => resolve(code ?? 1));
