@@ -29,12 +29,13 @@ export = async () => {
     ],
     owner,
   );
+  const retention = { owner, imports, protect: settings.protect };
   const initialized = await cluster.hasSucceeded(namespaceName, initializationJobName);
 
   const provider = createProvider(settings, kubeConfig);
   const { namespace } = new DatabaseNamespace(
     "namespace",
-    { namespace: namespaceName, owner, imports },
+    { namespace: namespaceName, retention },
     { provider },
   );
   const claims = new VolumeClaims(
@@ -42,19 +43,14 @@ export = async () => {
     {
       namespace,
       namespaceName,
-      owner,
-      imports,
+      retention,
       dataHook,
       sizes: { data: settings.dataSize, walArchive: settings.walArchiveSize, backups: settings.backupSize },
       storageClass: settings.storageClass,
     },
     { provider },
   );
-  const superuser = new SuperuserSecret(
-    "superuser",
-    { namespace, namespaceName, owner, imports },
-    { provider },
-  );
+  const superuser = new SuperuserSecret("superuser", { namespace, namespaceName, retention }, { provider });
   const initialization = new Initialization(
     "initialization",
     {

@@ -25,6 +25,7 @@ export interface Settings {
   readonly storageClass?: string;
   readonly cpu: string;
   readonly memory: string;
+  readonly protect: boolean;
 }
 
 /** Where the values come from: a `pulumi.Config`, or a table in a test. */
@@ -91,6 +92,7 @@ export function readSettings(source: ConfigSource): Settings {
     storageClass: optional("storageClass"),
     cpu: required("cpu", "a server without a request is the first to starve"),
     memory: size("memory", "256Mi", "the server is killed where it exceeds this"),
+    protect: optional("protect") !== "false",
   } satisfies Settings;
 
   const { namespace, imageFamily, majorVersion, storageClass, cpu } = settings;
@@ -116,6 +118,10 @@ export function readSettings(source: ConfigSource): Settings {
   }
   if (optional("majorVersion") && !majorVersions.includes(majorVersion)) {
     problem("majorVersion", `is "${source.get("majorVersion")}": use one of ${majorVersions.join(", ")}.`);
+  }
+
+  if (!["true", "false", undefined].includes(optional("protect"))) {
+    problem("protect", `is "${source.get("protect")}": use true or false.`);
   }
 
   const tagged = majorVersionOf(image);

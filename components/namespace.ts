@@ -1,18 +1,14 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import type { Imports } from "./cluster";
-import { type ObjectKey, type Owner, ownerLabels } from "./ownership";
-import { fieldManager, retained } from "./retention";
+import { type ObjectKey, ownerLabels } from "./ownership";
+import { fieldManager, type Retention, retained } from "./retention";
 
 export interface DatabaseNamespaceArgs {
   /** Name of the namespace. Another name is another, empty database. */
   readonly namespace: string;
 
-  /** Project and stack that the namespace belongs to. */
-  readonly owner: Owner;
-
-  /** Which objects exist and are imported. */
-  readonly imports: Imports;
+  /** How the stack holds it. */
+  readonly retention: Retention;
 }
 
 /** The namespace of all objects. It is kept like the claims, because a namespace takes its claims with it. */
@@ -28,10 +24,13 @@ export class DatabaseNamespace extends pulumi.ComponentResource {
         metadata: {
           name: args.namespace,
           annotations: fieldManager,
-          labels: { ...ownerLabels(args.owner), "pod-security.kubernetes.io/enforce": "restricted" },
+          labels: {
+            ...ownerLabels(args.retention.owner),
+            "pod-security.kubernetes.io/enforce": "restricted",
+          },
         },
       },
-      retained(args.imports(namespaceKey(args.namespace)), { parent: this }),
+      retained(args.retention, namespaceKey(args.namespace), { parent: this }),
     );
     this.namespace = namespace.metadata.name;
     this.registerOutputs({ namespace: this.namespace });

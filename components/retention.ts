@@ -1,17 +1,32 @@
 import * as pulumi from "@pulumi/pulumi";
+import type { Imports } from "./cluster";
+import type { ObjectKey, Owner } from "./ownership";
 
 /** The provider's field manager is random by state; a fixed one stays owner of its fields when a state is lost. */
 export const fieldManager = { "pulumi.com/patchFieldManager": "durable-postgres" };
 
+/** How a stack holds the objects that outlive it. */
+export interface Retention {
+  /** Project and stack that they belong to. */
+  readonly owner: Owner;
+
+  /** Which of them exist and are imported. */
+  readonly imports: Imports;
+
+  /** Whether the engine refuses to take them out of the stack. */
+  readonly protect: boolean;
+}
+
 /**
  * Options of an object that outlives stacks: a delete is refused, and one that is forced leaves the object where it
- * is. `importId` is set whenever the object exists, for good: the engine then refuses every replacement as well.
+ * is. `import` is set whenever the object exists, for good: the engine then refuses every replacement as well.
  */
 export function retained(
-  importId: string | undefined,
+  { imports, protect }: Retention,
+  key: ObjectKey,
   options: pulumi.CustomResourceOptions,
 ): pulumi.CustomResourceOptions {
-  return pulumi.mergeOptions({ protect: true, retainOnDelete: true, import: importId }, options);
+  return pulumi.mergeOptions({ protect, retainOnDelete: true, import: imports(key) }, options);
 }
 
 /**

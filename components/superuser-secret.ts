@@ -1,9 +1,8 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
-import type { Imports } from "./cluster";
-import { type ObjectKey, type Owner, ownerLabels } from "./ownership";
-import { fieldManager, retained } from "./retention";
+import { type ObjectKey, ownerLabels } from "./ownership";
+import { fieldManager, type Retention, retained } from "./retention";
 
 export const superuserSecretName = "postgres-superuser";
 
@@ -14,11 +13,8 @@ export interface SuperuserSecretArgs {
   /** Its name, known at plan time, to find a Secret that exists. */
   readonly namespaceName: string;
 
-  /** Project and stack that the Secret belongs to. */
-  readonly owner: Owner;
-
-  /** Which objects exist and are imported. */
-  readonly imports: Imports;
+  /** How the stack holds it. */
+  readonly retention: Retention;
 }
 
 /**
@@ -43,14 +39,14 @@ export class SuperuserSecret extends pulumi.ComponentResource {
         metadata: {
           name: superuserSecretName,
           namespace: args.namespace,
-          labels: ownerLabels(args.owner),
+          labels: ownerLabels(args.retention.owner),
           annotations: fieldManager,
         },
         // Declared although it is the default: an import would otherwise plan a replacement.
         type: "Opaque",
         stringData: { username: "postgres", password: password.result },
       },
-      retained(args.imports(superuserSecretKey(args.namespaceName)), {
+      retained(args.retention, superuserSecretKey(args.namespaceName), {
         parent: this,
         ignoreChanges: ["data", "stringData"],
       }),

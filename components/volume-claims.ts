@@ -1,8 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import type { Imports } from "./cluster";
-import { type ObjectKey, type Owner, ownerLabels } from "./ownership";
-import { fieldManager, retained } from "./retention";
+import { type ObjectKey, ownerLabels } from "./ownership";
+import { fieldManager, type Retention, retained } from "./retention";
 
 /** Names of the claims. They are the identity of the data: another name is another, empty volume. */
 export const claimNames = { data: "pgdata-big", walArchive: "pg-wal-archive", backups: "pgbackups" } as const;
@@ -14,11 +13,8 @@ export interface VolumeClaimsArgs {
   /** Its name, known at plan time, to find claims that exist. */
   readonly namespaceName: string;
 
-  /** Project and stack that the claims belong to. */
-  readonly owner: Owner;
-
-  /** Which objects exist and are imported. */
-  readonly imports: Imports;
+  /** How the stack holds it. */
+  readonly retention: Retention;
 
   /** Sizes with a unit, such as `100Gi`. They grow in place where the class allows, and never shrink. */
   readonly sizes: Readonly<Record<keyof typeof claimNames, string>>;
@@ -54,7 +50,7 @@ export class VolumeClaims extends pulumi.ComponentResource {
           metadata: {
             name: claimNames[role],
             namespace: args.namespace,
-            labels: ownerLabels(args.owner),
+            labels: ownerLabels(args.retention.owner),
             // A class that waits for the first pod binds the claim only after it: nobody may wait for that here.
             annotations: { ...fieldManager, "pulumi.com/skipAwait": "true" },
           },
@@ -64,7 +60,7 @@ export class VolumeClaims extends pulumi.ComponentResource {
             storageClassName: args.storageClass,
           },
         },
-        retained(args.imports(claimKey(args.namespaceName, role)), {
+        retained(args.retention, claimKey(args.namespaceName, role), {
           parent: this,
           hooks,
           // The cluster fills these in. Not more: ignoring would let real edits pass in silence.

@@ -52,9 +52,4 @@ export class Instance {
   set port(port: number) {
     fs.writeFileSync(this.path("port"), `${port}\n`);
   }
-
-  /** Names of the instances that have a directory, running or not. */
-  static all(): string[] {
-    return fs.existsSync(stateDir("sandbox")) ? fs.readdirSync(stateDir("sandbox")).sort() : [];
-  }
 }

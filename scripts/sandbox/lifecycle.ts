@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as https from "node:https";
 import * as net from "node:net";
+import type { V1Node } from "@kubernetes/client-node";
 import { holdLock } from "../lib/lock";
 import { UserError } from "../lib/user-error";
 import { CertificateAuthority } from "./certificates";
@@ -30,50 +31,55 @@ export interface Status {
 }
 
 /** Brings an instance up, or mends one of which parts are missing. Idempotent. */
-export async function up(instance: Instance, parts: Parts, options: { port?: number } = {}): Promise<void> {
-  requireLinuxRoot();
-  fs.mkdirSync(instance.directory, { recursive: true, mode: 0o700 });
-  lock(instance);
-  await issueCertificates(instance);
-  const node = SandboxNode.find(instance) ?? (await SandboxNode.boot(instance, parts));
-  const port = await choosePort(instance, node, options.port);
-  const wanted = components(port, instance.cgroup);
-  writeKubeconfig(instance.kubeconfig, {
-    context: instance.context,
-    server: `https://127.0.0.1:${port}`,
-    pki: instance.path("sandbox", "pki"),
-    certificate: "admin",
+export function up(instance: Instance, parts: Parts, options: { port?: number } = {}): Promise<void> {
+  return exclusively(instance, async () => {
+    fs.mkdirSync(instance.directory, { recursive: true, mode: 0o700 });
+    await issueCertificates(instance);
+    let node = SandboxNode.find(instance);
+    if (!node) {
+      removeCgroups(instance); // those of a node that was killed would hold up the kubelet
+      node = await SandboxNode.boot(instance, parts);
+    }
+    const port = await choosePort(instance, node, options.port);
+    writeKubeconfig(instance.kubeconfig, {
+      context: instance.context,
+      server: `https://127.0.0.1:${port}`,
+      pki: instance.path("sandbox", "pki"),
+      certificate: "admin",
+    });
+    const wanted = components(port, instance.cgroup);
+    const running = node.running(wanted);
+    const missing = wanted.filter((component) => !running.has(component.name));
+    missing.filter((component) => !component.afterApiServer).forEach((component) => node.start(component));
+    importImages(node, parts.images);
+    await waitFor(instance, wanted, node, "the API server", () => apiServerReady(instance));
+    missing.filter((component) => component.afterApiServer).forEach((component) => node.start(component));
+    applyAddons(node);
+    const since = running.has("kubelet") ? new Date(0) : new Date();
+    await waitFor(instance, wanted, node, "the node", () => Promise.resolve(nodeReady(node, since)));
   });
-  const running = node.running(wanted);
-  const start = (late: boolean) =>
-    wanted
-      .filter((c) => Boolean(c.afterApiServer) === late && !running.has(c.name))
-      .forEach((c) => node.start(c));
-  start(false);
-  importImages(node, parts.images);
-  await waitFor(instance, wanted, node, "the API server", () => apiServerReady(instance));
-  start(true);
-  applyAddons(node);
-  await waitFor(instance, wanted, node, "the node", () => Promise.resolve(nodeReady(node)));
 }
 
 /** Stops an instance: servers in its pods get a clean shutdown, then nothing of it is left but its data. */
-export async function down(instance: Instance): Promise<void> {
-  requireLinuxRoot();
-  if (!fs.existsSync(instance.directory)) return;
-  lock(instance);
+export function down(instance: Instance): Promise<void> {
+  return exclusively(instance, () => stop(instance));
+}
+
+/** Stops an instance and removes all of its data, volumes included. */
+export function reset(instance: Instance): Promise<void> {
+  return exclusively(instance, async () => {
+    await stop(instance);
+    fs.rmSync(instance.directory, { recursive: true, force: true });
+  });
+}
+
+async function stop(instance: Instance): Promise<void> {
   const node = SandboxNode.find(instance);
   if (node) {
     await stopContainers(node);
     await node.kill();
   }
   removeCgroups(instance);
-}
-
-/** Stops an instance and removes all of its data, volumes included. */
-export async function reset(instance: Instance): Promise<void> {
-  await down(instance);
-  fs.rmSync(instance.directory, { recursive: true, force: true });
 }
 
 /** Looks at an instance without changing anything. */
@@ -99,11 +105,19 @@ function requireLinuxRoot(): void {
   }
 }
 
-function lock(instance: Instance): void {
-  holdLock(
-    instance.path("lock"),
+/** Runs `work` while no other command can change the instance. */
+async function exclusively<T>(instance: Instance, work: () => Promise<T>): Promise<T> {
+  requireLinuxRoot();
+  // Beside the directory, which reset removes.
+  const release = holdLock(
+    `${instance.directory}.lock`,
     `Another command is working on the sandbox "${instance.name}": wait until it has ended, or use another --name.`,
   );
+  try {
+    return await work();
+  } finally {
+    release();
+  }
 }
 
 async function issueCertificates(instance: Instance): Promise<void> {
@@ -207,9 +221,15 @@ function kubectl(node: SandboxNode, ...args: string[]) {
   return node.run(["/opt/kubernetes/kubectl", "--kubeconfig=/var/lib/sandbox/pki/admin.kubeconfig", ...args]);
 }
 
-function nodeReady(node: SandboxNode): boolean {
-  const jsonpath = `jsonpath={.status.conditions[?(@.type=="Ready")].status}`;
-  return kubectl(node, "get", "node", NODE_NAME, "-o", jsonpath).stdout === "True";
+/** Whether the kubelet has said so since then: what it said before it was last stopped does not count. */
+function nodeReady(node: SandboxNode, since: Date): boolean {
+  const { stdout } = kubectl(node, "get", "node", NODE_NAME, "-o", "json");
+  const { status } = JSON.parse(stdout || "{}") as V1Node;
+  const ready = status?.conditions?.find(({ type }) => type === "Ready");
+  // The time of the heartbeat has a resolution of a second.
+  return (
+    ready?.status === "True" && Number(new Date(ready.lastHeartbeatTime ?? 0)) >= since.getTime() - 1_000
+  );
 }
 
 function applyAddons(node: SandboxNode): void {

@@ -74,7 +74,7 @@ export class SandboxNode {
   running(wanted: readonly Component[]): Set<string> {
     const lines = new Set(
       processes()
-        .filter((pid) => sameNamespace("pid", pid, String(this.pid)))
+        .filter((pid) => sameNamespace("pid", pid, String(this.pid)) && leadsSession(pid))
         .map((pid) => commandLine(pid).join("\0")),
     );
     return new Set(wanted.filter((c) => lines.has(c.command.join("\0"))).map((c) => c.name));
@@ -155,6 +155,17 @@ function processes(): number[] {
     .readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .map(Number);
+}
+
+/** Whether it was started by {@link SandboxNode.start}; a child of a component, such as socat's, leads none. */
+function leadsSession(pid: number): boolean {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, "utf8");
+    // proc(5): after the name in parentheses come state, ppid, pgrp, session.
+    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[3]) === pid;
+  } catch {
+    return false; // it has ended
+  }
 }
 
 /** The words of a process's command line; none if it has ended. */

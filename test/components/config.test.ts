@@ -49,6 +49,7 @@ describe("config", () => {
       storageClass: undefined,
       cpu: "100m",
       memory: "512Mi",
+      protect: true,
     } satisfies Settings);
   });
 
@@ -59,6 +60,7 @@ describe("config", () => {
     ["namespace", "-x", /no namespace's name/],
     ["namespace", "kube-system", /belongs to the cluster/],
     ["namespace", "default", /belongs to the cluster/],
+    ["protect", "no", /use true or false/],
     ["image", "postgres", /name and tag or digest/],
     ["image", "registry:5000/postgres", /name and tag or digest/],
     ["image", "postgres :18", /name and tag or digest/],

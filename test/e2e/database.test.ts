@@ -1,0 +1,314 @@
+import * as assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import type { Client } from "pg";
+import { withDatabase } from "../../scripts/environment/database";
+import { findPulumi } from "../../scripts/environment/pulumi";
+import { Stack } from "../../scripts/environment/stack";
+import { sandboxCluster } from "../../scripts/environment/target";
+import { projectRoot } from "../../scripts/lib/paths";
+import { eventually, TestCluster } from "./cluster";
+
+const namespace = "record-platform";
+const claim = "pgdata-big";
+const secret = "postgres-superuser";
+
+/** What has to be the same whatever happens to server, pod, cluster and stack. */
+interface Identity {
+  readonly rows: readonly number[];
+  readonly systemIdentifier: string;
+  readonly claimUid: string;
+  readonly volume: string;
+}
+
+describe("database through the real engine", function () {
+  this.timeout(300_000);
+  const cluster = new TestCluster("database");
+  let stack: Stack;
+  let written: Identity;
+  let password: string;
+
+  before(() => cluster.remove());
+  after(() => cluster.remove());
+
+  describe("npm start", () => {
+    let committed: string;
+
+    before(() => {
+      committed = gitStatus();
+    });
+
+    it("can be interrupted, killed, and run again", async () => {
+      const interrupted = await npmStart(/Updating \(dev\)/, "SIGINT");
+      assert.notEqual(interrupted.code, 0, interrupted.output);
+      assert.match(interrupted.output, /Run the same command again/);
+      const killed = await npmStart(/postgres-initialize creat/, "SIGKILL");
+      assert.notEqual(killed.code, 0);
+      const completed = await npmStart();
+      assert.equal(completed.code, 0, completed.output);
+      assert.match(completed.output, /Row 1 was written and read/);
+      assert.match(completed.output, /port-forward service\/postgres/);
+      assert.match(completed.output, /Pulumi state +\S+sandbox-test-database/);
+      assert.match(
+        completed.output,
+        /stand-ins for the Node language host and the random provider|of this machine/,
+      );
+    });
+
+    it("changes nothing in the checkout", () => assert.equal(gitStatus(), committed));
+
+    it("run again, changes nothing in the cluster", async () => {
+      const again = await npmStart();
+      assert.equal(again.code, 0, again.output);
+      assert.match(again.output, /\d+ unchanged/);
+      assert.doesNotMatch(again.output, /created|updated|deleted|replaced/);
+      assert.match(again.output, /Row 2 was written and read/);
+    });
+  });
+
+  describe("data, identity and password survive", () => {
+    before(async () => {
+      stack = new Stack(await findPulumi(), await sandboxCluster(cluster.instance.name));
+      await stack.prepare();
+      await database((client) =>
+        client.query(
+          "CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept SELECT generate_series(1, 1000)",
+        ),
+      );
+      written = await identity();
+      password = await readPassword();
+      assert.equal(written.rows.length, 1000);
+    });
+
+    afterEach(async () => {
+      assert.deepEqual(await identity(), written);
+      assert.equal(await readPassword(), password);
+    });
+
+    it("pulumi preview --expect-no-changes right after up", async () => {
+      assert.equal(await stack.run(["preview", "--expect-no-changes"]), 0);
+    });
+
+    it("SIGKILL of the server from outside its container", async () => {
+      const { name, restarts } = await serverPod();
+      await cluster.killContainer(namespace, name, "db");
+      await eventually("the container has been restarted", async () => {
+        const pod = await serverPod();
+        return pod.name === name && pod.restarts === restarts + 1 && pod.ready;
+      });
+    });
+
+    it("deletion of the pod", async () => {
+      const { name } = await serverPod();
+      await cluster.core.deleteNamespacedPod({ namespace, name });
+      await newPodAfter(name);
+    });
+
+    it("rollout restart", async () => {
+      const { name } = await serverPod();
+      const result = cluster.kubectl("rollout", "restart", "deployment/postgres", "-n", namespace);
+      assert.equal(result.status, 0, result.stderr);
+      await newPodAfter(name);
+    });
+
+    it("down and up of the cluster, with a clean shutdown of the server", async () => {
+      await cluster.down();
+      await cluster.up();
+      const log = () => {
+        const { name } = podNow();
+        return cluster.kubectl("logs", "-n", namespace, name, "-c", "db").stdout;
+      };
+      await eventually("the server says how it was stopped", () =>
+        Promise.resolve(/database system (was shut down|is ready)/.test(log())),
+      );
+      assert.match(log(), /database system was shut down at/);
+    });
+
+    it("pulumi destroy: refused before the first deletion", async () => {
+      const before = await objects();
+      assert.notEqual(await stack.run(["destroy", "--yes"]), 0);
+      assert.deepEqual(await objects(), before);
+      assert.equal(await stack.run(["preview", "--expect-no-changes"]), 0);
+    });
+
+    it("pulumi destroy --run-program of protected resources: refused, and the next up repairs", async () => {
+      assert.notEqual(await stack.run(["destroy", "--yes", "--run-program"]), 0);
+      await up();
+    });
+
+    it("pulumi destroy --exclude-protected, then up", async () => {
+      assert.equal(await stack.run(["destroy", "--yes", "--exclude-protected", "--run-program"]), 0);
+      assert.deepEqual((await cluster.apps.listNamespacedDeployment({ namespace })).items, []);
+      await up();
+    });
+
+    it("pulumi state unprotect --all and destroy: refused, because the program protects again", async () => {
+      assert.equal(await stack.run(["state", "unprotect", "--all", "--yes"]), 0);
+      assert.notEqual(await stack.run(["destroy", "--yes"]), 0);
+      assert.notEqual(await stack.run(["destroy", "--yes", "--run-program"]), 0);
+      await up();
+    });
+
+    it("everything unprotected by configuration and destroyed, then up", async () => {
+      assert.equal(await stack.run(["config", "set", "protect", "false"]), 0);
+      assert.equal(await stack.run(["up", "--yes", "--suppress-outputs"]), 0);
+      assert.equal(await stack.run(["destroy", "--yes", "--run-program"]), 0);
+      const state = JSON.parse(await stack.capture(["stack", "export"])) as {
+        deployment: { resources?: unknown[] };
+      };
+      assert.deepEqual(state.deployment.resources ?? [], []);
+      assert.deepEqual((await cluster.apps.listNamespacedDeployment({ namespace })).items, []);
+      assert.equal(await stack.run(["config", "rm", "protect"]), 0);
+      await up();
+    });
+
+    it("a lost state, then up", async () => {
+      fs.rmSync(stack.path("backend"), { recursive: true });
+      fs.mkdirSync(stack.path("backend"));
+      await stack.capture(["stack", "init", "--secrets-provider", "passphrase", "-C", stack.directory]);
+      await up();
+    });
+
+    it("has no password in the state or in the output", async () => {
+      const state = await stack.capture(["stack", "export"]);
+      assert.ok(state.includes("postgres-superuser"));
+      assert.ok(!state.includes(password));
+      assert.ok(!state.includes(Buffer.from(password).toString("base64")));
+      assert.ok(!JSON.stringify(await stack.outputs()).includes(password));
+    });
+
+    it("a claim cannot be shrunk, moved to another class or renamed, and nothing is touched by the attempt", async () => {
+      const config = fs.readFileSync(stack.configFile, "utf8");
+      for (const change of [
+        ["durable-postgres:dataSize", "512Mi"],
+        ["durable-postgres:storageClass", "other"],
+      ] as const) {
+        fs.writeFileSync(
+          stack.configFile,
+          config.replace(/^config:\n/m, `config:\n  ${change[0]}: ${change[1]}\n`),
+        );
+        const text = fs.readFileSync(stack.configFile, "utf8").split("\n");
+        const seen = new Set<string>();
+        // The first entry of a key is ours; the checkout's, further down, goes.
+        const unique = text.filter((line) => {
+          const key = /^ {2}(durable-postgres:\w+):/.exec(line)?.[1];
+          if (key === undefined) return true;
+          if (seen.has(key)) return false;
+          seen.add(key);
+          return true;
+        });
+        fs.writeFileSync(stack.configFile, unique.join("\n"));
+        try {
+          assert.notEqual(await stack.run(["up", "--yes"]), 0, change.join("="));
+        } finally {
+          fs.writeFileSync(stack.configFile, config);
+        }
+      }
+      await up();
+    });
+  });
+
+  async function up(): Promise<void> {
+    assert.equal(await stack.run(["up", "--yes", "--suppress-outputs"]), 0);
+    assert.equal(await stack.run(["preview", "--expect-no-changes"]), 0);
+  }
+
+  function database<T>(use: (client: Client) => Promise<T>): Promise<T> {
+    const { kubeconfig, context } = cluster.instance;
+    return withDatabase({ kubeconfig, context, namespace, superuserSecret: secret }, use);
+  }
+
+  async function identity(): Promise<Identity> {
+    const { metadata, spec } = await cluster.core.readNamespacedPersistentVolumeClaim({
+      namespace,
+      name: claim,
+    });
+    return database(async (client) => {
+      const rows = await client.query<{ id: number }>("SELECT id FROM kept ORDER BY id");
+      const control = await client.query<{ id: string }>(
+        "SELECT system_identifier AS id FROM pg_control_system()",
+      );
+      return {
+        rows: rows.rows.map(({ id }) => id),
+        systemIdentifier: control.rows[0]!.id,
+        claimUid: metadata!.uid!,
+        volume: spec!.volumeName!,
+      };
+    });
+  }
+
+  async function readPassword(): Promise<string> {
+    const { data } = await cluster.core.readNamespacedSecret({ namespace, name: secret });
+    return Buffer.from(data!.password!, "base64").toString();
+  }
+
+  async function serverPod() {
+    const { items } = await cluster.core.listNamespacedPod({ namespace, labelSelector: "app=postgres" });
+    const pod = items.find(({ metadata }) => !metadata?.deletionTimestamp);
+    const status = pod?.status?.containerStatuses?.find(({ name }) => name === "db");
+    if (!pod || !status) throw new Error("there is no server pod");
+    return { name: pod.metadata!.name!, restarts: status.restartCount, ready: status.ready };
+  }
+
+  function podNow(): { name: string } {
+    const name = cluster
+      .kubectl(
+        "get",
+        "pod",
+        "-n",
+        namespace,
+        "-l",
+        "app=postgres",
+        "-o",
+        "jsonpath={.items[0].metadata.name}",
+      )
+      .stdout.trim();
+    return { name };
+  }
+
+  async function newPodAfter(old: string): Promise<void> {
+    await eventually("a new pod is ready", async () => {
+      const pod = await serverPod();
+      return pod.name !== old && pod.ready;
+    });
+  }
+
+  /** UIDs of everything in the namespace that the program made. */
+  async function objects(): Promise<string[]> {
+    const lists = await Promise.all([
+      cluster.apps.listNamespacedDeployment({ namespace }),
+      cluster.core.listNamespacedService({ namespace }),
+      cluster.core.listNamespacedSecret({ namespace }),
+      cluster.core.listNamespacedConfigMap({ namespace }),
+      cluster.core.listNamespacedPersistentVolumeClaim({ namespace }),
+      cluster.batch.listNamespacedJob({ namespace }),
+    ]);
+    return lists.flatMap(({ items }) => items.map(({ metadata }) => metadata!.uid!)).sort();
+  }
+
+  /** Runs `npm start` on the tests' cluster; sends a signal to its process group when the output matches. */
+  function npmStart(
+    until?: RegExp,
+    signal: NodeJS.Signals = "SIGINT",
+  ): Promise<{ code: number | null; output: string }> {
+    const child = spawn("npm", ["start", "--silent", "--", "--sandbox", cluster.instance.name], {
+      ...{ cwd: projectRoot, detached: true, stdio: ["ignore", "pipe", "pipe"] as const },
+    });
+    let output = "";
+    let sent = false;
+    const collect = (chunk: Buffer) => {
+      output += chunk.toString();
+      if (until && !sent && until.test(output)) {
+        sent = true;
+        process.kill(-child.pid!, signal);
+      }
+    };
+    child.stdout.on("data", collect);
+    child.stderr.on("data", collect);
+    return new Promise((resolve) => child.once("close", (code) => resolve({ code, output })));
+  }
+});
+
+function gitStatus(): string {
+  return spawnSync("git", ["status", "--porcelain"], { cwd: projectRoot, encoding: "utf8" }).stdout;
+}
