@@ -6,6 +6,9 @@ import { nodeRootfs, nodeSystem, runInNodeSystem } from "../toolchain/node-syste
 
 const REPOSITORY = "localhost/durable-postgres";
 
+/** Commands of the official image; nothing else may be in ours. */
+export const toolsFile = path.join(__dirname, "postgres", "tools.txt");
+
 /** An image for the sandbox, in the cache as an OCI archive. */
 export interface SandboxImage {
   readonly reference: string;
@@ -64,6 +67,9 @@ export function postgresImage(major: PostgresMajor): SandboxImage {
       find "$1/var/lib/postgresql" -mindepth 1 -delete; mkdir -p "$1${volume}" "$1/run/postgresql";
       chown -R 999:999 "$1/var/lib/postgresql" "$1/run/postgresql";
       chmod 1777 "$1/var/lib/postgresql" "$1${volume}"; chmod 3777 "$1/run/postgresql"`,
+    // Newer Debian packages bring tools along that the official image lacks: what runs here has to run there.
+    `--customize-hook=for tool in "$1"/usr/bin/* "$1"/usr/sbin/*; do
+      grep -qxF "$(basename "$tool")" '${toolsFile}' || rm "$tool"; done`,
     "--skip=cleanup/run",
   ];
   const packages = [`postgresql-${major}`, "xz-utils", "zstd", "less", "libnss-wrapper", "locales"];
@@ -71,7 +77,8 @@ export function postgresImage(major: PostgresMajor): SandboxImage {
     reference: `${REPOSITORY}/postgres:${major}`,
     artefact: new Artefact(`image-postgres-${major}`, [
       ...contents(path.join(__dirname, "postgres")),
-      ...[suite, volume, pgdata, ...hooks, ...packages],
+      // Not where the list lies: another checkout makes the same image.
+      ...[suite, volume, pgdata, ...hooks.map((hook) => hook.replace(toolsFile, "")), ...packages],
     ]),
     async build() {
       await this.artefact.make(async (directory) => {

@@ -65,7 +65,7 @@ export class TestCluster {
   }
 
   /** Server-side apply. */
-  async apply(...objects: KubernetesObject[]): Promise<void> {
+  async apply(...objects: (KubernetesObject & { spec?: unknown })[]): Promise<void> {
     const api = this.config.makeApiClient(KubernetesObjectApi);
     for (const object of objects) {
       await api.patch(object, undefined, undefined, "tests", true, PatchStrategy.ServerSideApply);
