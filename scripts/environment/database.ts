@@ -14,6 +14,7 @@ export interface DatabaseAddress {
 const USER = "postgres";
 const PORT = 5432;
 const CONNECT_TIMEOUT_MS = 60_000;
+const ATTEMPT_TIMEOUT_MS = 3_000;
 
 /** Connects to the database from this machine through a port-forward of its own, and closes both at the end. */
 export async function withDatabase<T>(
@@ -26,30 +27,33 @@ export async function withDatabase<T>(
   config.setCurrentContext(address.context);
   const api = config.makeApiClient(CoreV1Api);
   const password = await superuserPassword(api, address);
+  const { client, close } = await connect(config, api, address.namespace, password);
+  try {
+    return await use(client);
+  } finally {
+    await client.end().catch(() => undefined);
+    close();
+  }
+}
+
+/** Tries until the server accepts: after a restart the API server may still show the pod as it was before. */
+async function connect(config: KubeConfig, api: CoreV1Api, namespace: string, password: string) {
   const deadline = Date.now() + CONNECT_TIMEOUT_MS;
   for (;;) {
-    const forward = await forwardPort(config, api, address.namespace);
+    const { port, close } = await forwardPort(config, api, namespace);
     const client = new Client({
-      host: "127.0.0.1",
-      port: forward.port,
-      user: USER,
-      password,
-      database: USER,
+      ...{ host: "127.0.0.1", port, user: USER, password, database: USER },
+      connectionTimeoutMillis: ATTEMPT_TIMEOUT_MS, // a tunnel to a pod that is gone is silent
     });
     client.on("error", () => undefined); // a lost connection also fails the query that waits for it
     try {
-      try {
-        await client.connect();
-      } catch (error) {
-        // 28P01 is a wrong password: waiting cannot help, and must not hide it.
-        if ((error as { code?: string }).code === "28P01" || Date.now() > deadline) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 500));
-        continue;
-      }
-      return await use(client);
-    } finally {
-      await client.end().catch(() => undefined);
-      forward.close();
+      await client.connect();
+      return { client, close };
+    } catch (error) {
+      close();
+      // 28P01 is a wrong password: waiting cannot help, and must not hide it.
+      if ((error as { code?: string }).code === "28P01" || Date.now() > deadline) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 500));
     }
   }
 }
@@ -69,7 +73,9 @@ async function forwardPort(config: KubeConfig, api: CoreV1Api, namespace: string
   const { items } = await api.listNamespacedPod({ namespace, labelSelector: "app=postgres" });
   const pod = items.find((pod) => pod.status?.phase === "Running" && !pod.metadata?.deletionTimestamp);
   const forward = new PortForward(config);
+  const sockets = new Set<net.Socket>();
   const server = net.createServer((socket) => {
+    sockets.add(socket);
     socket.on("error", () => socket.destroy());
     if (!pod) return void socket.destroy();
     forward
@@ -77,5 +83,9 @@ async function forwardPort(config: KubeConfig, api: CoreV1Api, namespace: string
       .catch(() => socket.destroy());
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return { port: (server.address() as net.AddressInfo).port, close: () => server.close() };
+  const close = () => {
+    server.close();
+    sockets.forEach((socket) => socket.destroy());
+  };
+  return { port: (server.address() as net.AddressInfo).port, close };
 }

@@ -50,12 +50,13 @@ export class Stack {
   }
 
   /**
-   * Takes the stack's lock for this process, creates the stack if it does not
-   * exist, and brings its configuration up to date with the checkout's.
+   * Takes the stack's lock, creates the stack if it does not exist, and brings
+   * its configuration up to date with the checkout's. The returned function
+   * lets go of the lock, as does the end of the process.
    */
-  async prepare(): Promise<void> {
+  async prepare(): Promise<() => void> {
     fs.mkdirSync(this.path("backend"), { recursive: true, mode: 0o700 });
-    holdLock(
+    const release = holdLock(
       this.path("lock"),
       `Another command is working on the stack of ${this.target.description}: wait until it has ended.`,
     );
@@ -77,6 +78,7 @@ export class Stack {
     }
     this.writeConfig();
     await this.releaseStaleLock();
+    return release;
   }
 
   /** Runs a Pulumi command on the stack with the terminal as it is, and resolves with its exit code. */

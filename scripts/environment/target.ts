@@ -1,5 +1,6 @@
 import * as path from "node:path";
-import { KubeConfig } from "@kubernetes/client-node";
+import { setTimeout as delay } from "node:timers/promises";
+import { KubeConfig, VersionApi } from "@kubernetes/client-node";
 import spawn from "nano-spawn";
 import { postgresImage } from "../images/build";
 import { stateDir } from "../lib/paths";
@@ -25,6 +26,7 @@ export interface Target {
   readonly settings: Readonly<Record<string, string | number>>;
 }
 
+const REACH_TIMEOUT_MS = 10_000;
 const KIND_CLUSTER = "durable-postgres";
 /** The PostgreSQL that `npm start` runs in the sandbox, where official images cannot be pulled. */
 const SANDBOX_MAJOR = 18;
@@ -43,7 +45,7 @@ export async function chooseTarget(options: {
   return sandboxCluster(options.sandbox ?? "dev");
 }
 
-function namedContext(context: string): Target {
+async function namedContext(context: string): Promise<Target> {
   const config = new KubeConfig();
   config.loadFromDefault();
   const known = config.getContexts().map(({ name }) => name);
@@ -52,12 +54,30 @@ function namedContext(context: string): Target {
       `Your kubeconfig has no context "${context}"; it knows ${known.join(", ") || "none"}: correct --context or KUBECONFIG.`,
     );
   }
+  config.setCurrentContext(context);
+  await requireReachable(config, context);
   return {
     name: `context-${context.replaceAll(/[^\w.-]/g, "_")}`,
     context,
     description: `the cluster of context "${context}" in your kubeconfig`,
     settings: {},
   };
+}
+
+async function requireReachable(config: KubeConfig, context: string): Promise<void> {
+  const answer = config.makeApiClient(VersionApi).getCode();
+  const late = delay(REACH_TIMEOUT_MS, undefined, { ref: false }).then(() => {
+    throw new Error(`no answer within ${REACH_TIMEOUT_MS / 1000} s`);
+  });
+  try {
+    await Promise.race([answer, late]);
+  } catch (error) {
+    const cause = (error as Error).cause ?? error;
+    const reason = (cause as Error).message.split("\n")[0] || (cause as NodeJS.ErrnoException).code;
+    throw new UserError(
+      `The cluster of context "${context}" at ${config.getCurrentCluster()?.server} cannot be reached (${reason}): start it, or correct --context.`,
+    );
+  }
 }
 
 /** Whether kind is installed and a Docker engine answers. */

@@ -13,6 +13,8 @@ import { delay, lastLines, type NodeParts, removeCgroups, SandboxNode } from "./
 
 /** How long the API server and the node may take to become ready, in milliseconds. */
 const READY_TIMEOUT = 120_000;
+/** What the node's own processes and one small database take, with room to spare, in bytes. */
+const NODE_MEMORY = 1.5 * 2 ** 30;
 /** How long containers get for a clean shutdown on `down`, in milliseconds. */
 const STOP_TIMEOUT = 30_000;
 
@@ -37,6 +39,7 @@ export function up(instance: Instance, parts: Parts, options: { port?: number } 
     await issueCertificates(instance);
     let node = SandboxNode.find(instance);
     if (!node) {
+      requireMemory(availableMemory());
       removeCgroups(instance); // those of a node that was killed would hold up the kubelet
       node = await SandboxNode.boot(instance, parts);
     }
@@ -56,7 +59,9 @@ export function up(instance: Instance, parts: Parts, options: { port?: number } 
     missing.filter((component) => component.afterApiServer).forEach((component) => node.start(component));
     applyAddons(node);
     const since = running.has("kubelet") ? new Date(0) : new Date();
-    await waitFor(instance, wanted, node, "the node", () => Promise.resolve(nodeReady(node, since)));
+    await waitFor(instance, wanted, node, "the node", () =>
+      Promise.resolve(nodeReady(node, since) && defaultServiceAccountExists(node)),
+    );
   });
 }
 
@@ -103,6 +108,21 @@ function requireLinuxRoot(): void {
       "The sandbox cluster needs Linux and root, because it makes namespaces and mounts volumes: run it with sudo, or name a cluster of yours with --context NAME.",
     );
   }
+}
+
+/** @throws {UserError} where the node would have to fight for memory, of which `available` bytes are left */
+export function requireMemory(available: number): void {
+  if (available < NODE_MEMORY) {
+    throw new UserError(
+      `This machine has ${Math.floor(available / 2 ** 20)} MiB of memory available and the sandbox cluster needs ${NODE_MEMORY / 2 ** 20}: end other programs, or name a cluster elsewhere with --context NAME.`,
+    );
+  }
+}
+
+/** What the kernel can give without swapping; `os.freemem()` leaves out what it can take back from caches. */
+function availableMemory(): number {
+  const line = /^MemAvailable:\s+(\d+) kB$/m.exec(fs.readFileSync("/proc/meminfo", "utf8"));
+  return line ? Number(line[1]) * 1024 : Infinity;
 }
 
 /** Runs `work` while no other command can change the instance. */
@@ -230,6 +250,11 @@ function nodeReady(node: SandboxNode, since: Date): boolean {
   return (
     ready?.status === "True" && Number(new Date(ready.lastHeartbeatTime ?? 0)) >= since.getTime() - 1_000
   );
+}
+
+/** Without it, which a new cluster gets last, no pod can be created. */
+function defaultServiceAccountExists(node: SandboxNode): boolean {
+  return kubectl(node, "get", "serviceaccount", "default", "-n", "default").status === 0;
 }
 
 function applyAddons(node: SandboxNode): void {

@@ -28,7 +28,8 @@ async function ensure(parts: readonly Part[]): Promise<void> {
     console.log("… waiting for another run that is filling the cache"),
   );
   try {
-    requireSpace();
+    const { bavail, bsize } = fs.statfsSync(cacheDir());
+    requireSpace(bavail * bsize);
     for (const part of parts) {
       if (!part.artefact.isPresent()) await step(part.title, () => part.make());
     }
@@ -37,12 +38,11 @@ async function ensure(parts: readonly Part[]): Promise<void> {
   }
 }
 
-function requireSpace(): void {
-  const { bavail, bsize } = fs.statfsSync(cacheDir());
-  if (bavail * bsize < BUILD_SPACE) {
-    const free = Math.floor((bavail * bsize) / 2 ** 30);
+/** @throws {UserError} where a first build would fill the disk of the cache, of which `free` bytes are left */
+export function requireSpace(free: number): void {
+  if (free < BUILD_SPACE) {
     throw new UserError(
-      `${cacheDir()} has ${free} GiB free and a first build needs ${BUILD_SPACE / 2 ** 30}: free some space, or set XDG_CACHE_HOME, GOCACHE and GOMODCACHE to a larger disk.`,
+      `${cacheDir()} has ${Math.floor(free / 2 ** 30)} GiB free and a first build needs ${BUILD_SPACE / 2 ** 30}: free some space, or set XDG_CACHE_HOME, GOCACHE and GOMODCACHE to a larger disk.`,
     );
   }
 }
