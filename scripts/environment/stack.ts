@@ -171,15 +171,17 @@ export class Stack {
    */
   private async releaseStaleLock(): Promise<void> {
     const locks = this.path("backend", ".pulumi", "locks", "organization", PROJECT, this.name);
-    for (const file of fs.existsSync(locks) ? fs.readdirSync(locks) : []) {
+    const files = fs.existsSync(locks) ? fs.readdirSync(locks).filter((file) => file.endsWith(".json")) : [];
+    if (files.length === 0) return;
+    for (const file of files) {
       const { pid } = JSON.parse(fs.readFileSync(path.join(locks, file), "utf8")) as { pid: number };
       if (fs.existsSync(`/proc/${pid}`)) {
         throw new UserError(
           `Process ${pid} holds Pulumi's lock on the stack of ${this.target.description}: wait until it has ended.`,
         );
       }
-      await this.quietly(["cancel", "--yes", "--stack", this.name, "-C", this.directory]);
     }
+    await this.quietly(["cancel", "--yes", "--stack", this.name, "-C", this.directory]);
   }
 
   private async quietly(args: readonly string[]): Promise<string> {

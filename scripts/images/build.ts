@@ -45,8 +45,8 @@ export function archiveOf(image: SandboxImage): string {
 export const pauseImage: SandboxImage = {
   reference: `${REPOSITORY}/pause:1`,
   artefact: new Artefact("image-pause", [...contents(path.join(__dirname, "pause")), nodeSystem.directory]),
-  async build() {
-    await this.artefact.make(async (directory) => {
+  build() {
+    return this.artefact.make((directory) => {
       fs.copyFileSync(path.join(nodeRootfs, "bin/busybox"), path.join(directory, "busybox"));
       buildArchive(directory, path.join(__dirname, "pause"), this.reference, {});
       fs.rmSync(path.join(directory, "busybox"));

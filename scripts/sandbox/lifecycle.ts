@@ -188,14 +188,14 @@ async function issueCertificates(instance: Instance): Promise<void> {
 /** Keeps the port of the last time where it is free, so that open kubeconfigs stay right. */
 async function choosePort(instance: Instance, node: SandboxNode, asked?: number): Promise<number> {
   const last = instance.port;
-  if (last && (!asked || asked === last) && node.running(components(last, instance.cgroup)).has("relay-out"))
-    return last;
-  const port = asked ?? last;
-  if (port && (await isFree(port))) instance.port = port;
-  else if (asked)
+  const listening = last !== undefined && node.running(components(last, instance.cgroup)).has("relay-out");
+  if (listening && (asked ?? last) === last) return last;
+  const wanted = asked ?? last;
+  if (wanted && (await isFree(wanted))) return (instance.port = wanted);
+  if (asked) {
     throw new UserError(`Port ${asked} of 127.0.0.1 is in use: leave out --port, or name a free one.`);
-  else instance.port = await freePort();
-  return instance.port!;
+  }
+  return (instance.port = await freePort());
 }
 
 function isFree(port: number): Promise<boolean> {
@@ -286,26 +286,36 @@ function importImages(node: SandboxNode, images: ReadonlyMap<string, string>): v
   }
 }
 
-/** Ends all containers with their own stop signal, after the kubelet, which would start them again. */
+/** Ends all containers with their images' stop signals, after the kubelet, which would start them again. */
 async function stopContainers(node: SandboxNode): Promise<void> {
   node.run(["pkill", "-KILL", "-x", "kubelet"]);
-  const tasks = () =>
-    node
-      .run(["ctr", "--namespace", "k8s.io", "tasks", "list"], { timeout: 5_000 })
-      .stdout.split("\n")
-      .slice(1)
+  const ctr = (...args: string[]) =>
+    node.run(["ctr", "--namespace", "k8s.io", ...args], { timeout: 5_000 }).stdout;
+  const running = () =>
+    ctr("tasks", "list")
+      .split("\n")
       .map((line) => line.trim().split(/\s+/))
-      .filter(([id, , state]) => id && state === "RUNNING")
-      .map(([id]) => id!);
+      .flatMap(([id, , state]) => (id && state === "RUNNING" ? [id] : []));
+  const signals = new Map(running().map((id) => [id, stopSignal(ctr("containers", "info", id))]));
+  const left = () => running().filter((id) => signals.get(id));
+  for (const id of left()) ctr("tasks", "kill", "--signal", signals.get(id)!, id);
   const deadline = Date.now() + STOP_TIMEOUT;
-  const signalled = new Set<string>();
-  for (let left = tasks(); left.length > 0 && Date.now() < deadline; left = tasks()) {
-    for (const id of left.filter((id) => !signalled.has(id))) {
-      signalled.add(id);
-      node.run(["ctr", "--namespace", "k8s.io", "tasks", "kill", id], { timeout: 5_000 }); // the image's STOPSIGNAL
-    }
-    await delay(100);
-  }
+  while (left().length > 0 && Date.now() < deadline) await delay(100);
+}
+
+/**
+ * The signal that the image asks for, from what the runtime's Kubernetes part
+ * keeps with a container; none for the process that only holds a pod's
+ * namespaces. ctr(8) by itself sends SIGTERM, on which PostgreSQL waits for its clients.
+ */
+function stopSignal(info: string): string | undefined {
+  const { Extensions } = JSON.parse(info || "{}") as { Extensions?: Record<string, { value: string }> };
+  const metadata = Extensions?.["io.cri-containerd.container.metadata"];
+  if (!metadata) return undefined;
+  const { Metadata } = JSON.parse(Buffer.from(metadata.value, "base64").toString()) as {
+    Metadata: { StopSignal?: string };
+  };
+  return Metadata.StopSignal || "SIGTERM";
 }
 
 async function waitFor(

@@ -44,7 +44,7 @@ export class Artefact {
   }
 
   /** Makes it by `fill`, which gets an empty directory; call only under the cache's lock. */
-  async make(fill: (directory: string) => Promise<void>): Promise<void> {
+  async make(fill: (directory: string) => void | Promise<void>): Promise<void> {
     const unfinished = `${this.directory}.unfinished`;
     fs.rmSync(unfinished, { recursive: true, force: true });
     fs.mkdirSync(unfinished, { recursive: true });

@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
-import spawn from "nano-spawn";
+import spawn, { SubprocessError } from "nano-spawn";
 import { UserError } from "../lib/user-error";
 
 /** A root file system made of Debian packages, whose signatures apt checks. */
@@ -64,7 +64,7 @@ async function debianMirror(): Promise<string[]> {
 }
 
 function firstError(error: unknown): string {
-  const output = String((error as { stderr?: unknown }).stderr ?? "");
+  const output = error instanceof SubprocessError ? error.stderr : String(error);
   return (
     output.split("\n").find((line) => line.startsWith("E:")) ??
     output.trim().split("\n").at(-1) ??
