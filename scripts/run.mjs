@@ -43,7 +43,6 @@ function ensureNode() {
   const unfinished = `${home}.unfinished-${process.pid}`;
   fs.rmSync(unfinished, { recursive: true, force: true });
   fs.mkdirSync(unfinished, { recursive: true });
-  fs.writeFileSync(path.join(unfinished, "package.json"), JSON.stringify({ name: "node", private: true }));
   // A lock file is how npm is told which checksum to accept.
   fs.writeFileSync(
     path.join(unfinished, "package-lock.json"),
@@ -73,8 +72,10 @@ function ensurePackages(node) {
   const stamp = createHash("sha256").update(lock).digest("hex");
   const stampFile = path.join(root, "node_modules", ".installed");
   if (fs.existsSync(stampFile) && fs.readFileSync(stampFile, "utf8") === stamp) return;
+  const started = Date.now();
   console.log("… installing npm packages");
   npm(root, node, "The npm packages could not be installed");
+  console.log(`✓ installing npm packages (${((Date.now() - started) / 1000).toFixed(1)} s)`);
   fs.writeFileSync(stampFile, stamp);
 }
 
@@ -99,8 +100,7 @@ function npm(directory, node, problem) {
 function handOver(node) {
   const [script, ...args] = process.argv.slice(2);
   const child = spawn(node, ["--import", "tsx", path.join(root, script), ...args], {
-    // tsx is resolved from here; the script itself reads INIT_CWD for paths that the user gave.
-    cwd: root,
+    cwd: root, // tsx is resolved from here
     stdio: "inherit",
     env: { ...process.env, PATH: `${path.dirname(node)}${path.delimiter}${process.env.PATH}` },
   });

@@ -63,16 +63,15 @@ export async function measureSetup(options: {
   return table(rows);
 }
 
-/** `npm start` as on a machine that never saw the project, step by step. */
+/** `npm start` in a fresh clone, as on a machine that never saw the project, step by step. */
 async function coldSetup(): Promise<Row[]> {
   const home = fs.mkdtempSync(path.join(os.tmpdir(), "cold-"));
-  const env = {
-    ...{ PATH: process.env.PATH, HOME: home, GOPATH: path.join(home, "go") },
-    ...{ GOCACHE: path.join(home, "go-build"), npm_config_cache: path.join(home, "npm") },
-  };
+  const checkout = path.join(home, "checkout");
+  const env = coldEnvironment(home);
   try {
+    await run("git", ["clone", "--quiet", projectRoot, checkout], env);
     const started = Date.now();
-    const output = await npmStart(env);
+    const output = await npmStart(env, checkout);
     const steps = [...output.matchAll(/^✓ (.+) \((?:(\d+) min )?([\d.]+) s\)$/gm)].map(
       ([, what, minutes, seconds]) => ({
         what: `cold: ${what}`,
@@ -82,9 +81,23 @@ async function coldSetup(): Promise<Row[]> {
     return [...steps, { what: "cold `npm start`, all of it", seconds: [(Date.now() - started) / 1000] }];
   } finally {
     const down = ["scripts/run.mjs", "scripts/sandbox/cli.ts", "reset", "--yes", "--name", NAME];
-    await run("node", down, env);
+    await run("node", down, env, checkout);
+    await run("chmod", ["-R", "u+w", home], env); // Go's module cache is read-only
     fs.rmSync(home, { recursive: true, force: true });
   }
+}
+
+/** The environment without what npm, this process's own Node and any cache add to it. */
+function coldEnvironment(home: string): NodeJS.ProcessEnv {
+  const kept = Object.entries(process.env).filter(
+    ([key]) => !/^(npm_|XDG_|GO[A-Z]*CACHE$|GOPATH$)/i.test(key),
+  );
+  const searchPath = (process.env.PATH ?? "")
+    .split(path.delimiter)
+    .filter(
+      (directory) => directory !== path.dirname(process.execPath) && !directory.includes("node_modules"),
+    );
+  return { ...Object.fromEntries(kept), HOME: home, PATH: searchPath.join(path.delimiter) };
 }
 
 async function firstConnection(stack: Stack): Promise<void> {
@@ -106,12 +119,17 @@ async function succeed(code: Promise<number>): Promise<void> {
     throw new UserError("The command failed (see above), so there is nothing to measure.");
 }
 
-function npmStart(env: NodeJS.ProcessEnv): Promise<string> {
-  return run("npm", ["start", "--silent", "--", "--sandbox", NAME], env);
+function npmStart(env: NodeJS.ProcessEnv, cwd = projectRoot): Promise<string> {
+  return run("npm", ["start", "--silent", "--", "--sandbox", NAME], env, cwd);
 }
 
-function run(program: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<string> {
-  const child = spawn(program, args, { cwd: projectRoot, env, stdio: ["ignore", "pipe", "inherit"] });
+function run(
+  program: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  cwd = projectRoot,
+): Promise<string> {
+  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "inherit"] });
   let output = "";
   child.stdout.on("data", (chunk: Buffer) => {
     output += chunk.toString();

@@ -7,6 +7,7 @@ import * as YAML from "yaml";
 import { endsInOrder } from "../lib/command";
 import { holdLock } from "../lib/lock";
 import { projectRoot, stateDir } from "../lib/paths";
+import { writeAtomically } from "../lib/write-atomically";
 import { UserError } from "../lib/user-error";
 import type { PulumiCli } from "./pulumi";
 import type { Target } from "./target";
@@ -61,7 +62,7 @@ export class Stack {
       `Another command is working on the stack of ${this.target.description}: wait until it has ended.`,
     );
     if (!fs.existsSync(this.path("passphrase"))) {
-      fs.writeFileSync(this.path("passphrase"), randomBytes(32).toString("base64url"), { mode: 0o600 });
+      writeAtomically(this.path("passphrase"), randomBytes(32).toString("base64url"));
     }
     fs.copyFileSync(path.join(projectRoot, "Pulumi.yaml"), this.path("Pulumi.yaml"));
     if (!(await this.exists())) {
@@ -161,8 +162,7 @@ export class Stack {
         ...Object.fromEntries(Object.entries(target).map(([key, value]) => [`${PROJECT}:${key}`, value])),
       },
     };
-    fs.writeFileSync(`${this.configFile}.new`, YAML.stringify(merged), { mode: 0o600 });
-    fs.renameSync(`${this.configFile}.new`, this.configFile);
+    writeAtomically(this.configFile, YAML.stringify(merged));
   }
 
   /**

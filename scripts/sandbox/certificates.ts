@@ -3,6 +3,7 @@ import * as crypto from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import * as x509 from "@peculiar/x509";
+import { writeAtomically } from "../lib/write-atomically";
 
 x509.cryptoProvider.set(crypto.webcrypto as unknown as Crypto);
 
@@ -45,8 +46,8 @@ export class CertificateAuthority {
           await x509.SubjectKeyIdentifierExtension.create(keys.publicKey as CryptoKey),
         ],
       });
-      writeFile(keyFile, await pem(keys.privateKey));
-      writeFile(certificateFile, certificate.toString("pem"));
+      writeAtomically(keyFile, await pem(keys.privateKey));
+      writeAtomically(certificateFile, certificate.toString("pem"));
     }
     const der = crypto.createPrivateKey(fs.readFileSync(keyFile)).export({ type: "pkcs8", format: "der" });
     const key = await crypto.webcrypto.subtle.importKey("pkcs8", der, ALGORITHM, false, ["sign"]);
@@ -90,8 +91,8 @@ export class CertificateAuthority {
           : []),
       ],
     });
-    writeFile(path.join(this.directory, `${name}.key`), await pem(keys.privateKey));
-    writeFile(certificateFile, certificate.toString("pem"));
+    writeAtomically(path.join(this.directory, `${name}.key`), await pem(keys.privateKey));
+    writeAtomically(certificateFile, certificate.toString("pem"));
   }
 
   /** Writes the RSA key pair that signs service account tokens, unless it is there. */
@@ -99,11 +100,11 @@ export class CertificateAuthority {
     const publicFile = path.join(this.directory, "service-account.pub");
     if (fs.existsSync(publicFile)) return;
     const { publicKey, privateKey } = crypto.generateKeyPairSync("rsa", { modulusLength: 2048 });
-    writeFile(
+    writeAtomically(
       path.join(this.directory, "service-account.key"),
       privateKey.export({ type: "pkcs8", format: "pem" }) as string,
     );
-    writeFile(publicFile, publicKey.export({ type: "spki", format: "pem" }) as string);
+    writeAtomically(publicFile, publicKey.export({ type: "spki", format: "pem" }) as string);
   }
 }
 
@@ -121,9 +122,4 @@ async function pem(key: crypto.webcrypto.CryptoKey): Promise<string> {
     .match(/.{1,64}/g)!
     .join("\n");
   return `-----BEGIN PRIVATE KEY-----\n${body}\n-----END PRIVATE KEY-----\n`;
-}
-
-function writeFile(file: string, content: string): void {
-  fs.writeFileSync(`${file}.new`, content, { mode: 0o600 });
-  fs.renameSync(`${file}.new`, file);
 }

@@ -1,5 +1,6 @@
 import * as fs from "node:fs";
 import * as YAML from "yaml";
+import { writeAtomically } from "../lib/write-atomically";
 
 /** Writes a kubeconfig with one cluster, user and context, readable by its owner alone. */
 export function writeKubeconfig(
@@ -29,6 +30,5 @@ export function writeKubeconfig(
     contexts: [{ name, context: { cluster: name, user: name } }],
     "current-context": name,
   };
-  fs.writeFileSync(`${file}.new`, YAML.stringify(config), { mode: 0o600 });
-  fs.renameSync(`${file}.new`, file);
+  writeAtomically(file, YAML.stringify(config));
 }
