@@ -269,7 +269,7 @@ function pod(name: string, claimName: string) {
       terminationGracePeriodSeconds: 0,
       containers: [
         {
-          ...{ name: "main", image, command: ["sleep", "infinity"] },
+          ...{ name: "main", image, command: ["sh", "-c", "trap exit INT TERM; sleep infinity & wait"] },
           volumeMounts: [{ name: "data", mountPath: "/data" }],
         },
       ],
