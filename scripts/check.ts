@@ -5,15 +5,16 @@ import { main } from "./lib/command";
 import { projectRoot } from "./lib/paths";
 import { step } from "./lib/progress";
 import { UserError } from "./lib/user-error";
-import { findProgram } from "./environment/pulumi";
-import { nodeSystem, runInNodeSystem } from "./toolchain/node-system";
+import { findProgram } from "./lib/find-program";
+import { nodeTools } from "./toolchain/assemble";
+import { runInNodeSystem } from "./toolchain/node-system";
 
 // Types, lint, format and shell: what can be said about the code without running it.
 main(async () => {
   await check("types", ["tsc", "--noEmit", "--project", "."]);
   await check("lint", ["eslint", "."]);
   await check("format", ["prettier", "--check", "."]);
-  await step("shell scripts", () => Promise.resolve(shellcheck()));
+  await step("shell scripts", shellcheck);
 });
 
 function check(title: string, [program, ...args]: readonly [string, ...string[]]): Promise<void> {
@@ -27,7 +28,7 @@ function check(title: string, [program, ...args]: readonly [string, ...string[]]
   });
 }
 
-function shellcheck(): void {
+async function shellcheck(): Promise<void> {
   const scripts = fs
     .readdirSync(path.join(projectRoot, "scripts"), { recursive: true, encoding: "utf8" })
     .filter((file) => file.endsWith(".sh"))
@@ -35,9 +36,8 @@ function shellcheck(): void {
   if (findProgram("shellcheck")) {
     const result = spawnSync("shellcheck", scripts, { cwd: projectRoot, encoding: "utf8" });
     if (result.status !== 0) throw new UserError(`shellcheck found:\n${result.stdout}${result.stderr}`);
-  } else if (nodeSystem.isPresent()) {
-    runInNodeSystem(projectRoot, `shellcheck ${scripts.join(" ")}`);
   } else {
-    throw new UserError("shellcheck is not on PATH: install it, or run npm start once, which brings one.");
+    await nodeTools(); // it is among them
+    runInNodeSystem(projectRoot, `shellcheck ${scripts.join(" ")}`);
   }
 }

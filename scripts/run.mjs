@@ -40,8 +40,8 @@ function ensureNode() {
   console.log(
     `… fetching Node ${fetched.version} into the cache (this machine has ${process.versions.node}, ${required} or later is needed)`,
   );
-  const unfinished = `${home}.unfinished-${process.pid}`;
-  fs.rmSync(unfinished, { recursive: true, force: true });
+  const unfinished = `${home}.unfinished`;
+  fs.rmSync(unfinished, { recursive: true, force: true }); // of a run that was killed
   fs.mkdirSync(unfinished, { recursive: true });
   // A lock file is how npm is told which checksum to accept.
   fs.writeFileSync(
@@ -90,6 +90,7 @@ function npm(directory, node, problem) {
     env: { ...env, PATH: `${path.dirname(node)}${path.delimiter}${process.env.PATH}` },
     stdio: ["ignore", "ignore", "inherit"],
   });
+  if (result.error) fail(`${problem}: npm is not on PATH; install it.`);
   if (result.status !== 0)
     fail(
       `${problem}: see npm's message above, check that the registry can be reached, and run the same command again.`,

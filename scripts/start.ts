@@ -56,19 +56,15 @@ function writeAndReadRow(
 
 function printNextSteps(stack: Stack, outputs: Record<string, unknown>): void {
   const { namespace, superuserSecret, dataClaim, port, database } = outputs as Record<string, string>;
-  const { kubeconfig, context, volumes } = stack.target;
-  const kubectl = [
-    "kubectl",
-    ...(kubeconfig ? ["--kubeconfig", kubeconfig] : []),
-    "--context",
-    context,
-    "-n",
-    namespace,
-  ].join(" ");
+  const { kubeconfig, context, volumes, kubectl: program = "kubectl", options } = stack.target;
+  const kubectl = [program, ...(kubeconfig ? ["--kubeconfig", kubeconfig] : []), "--context", context];
+  const inNamespace = [...kubectl, "--namespace", namespace].join(" ");
   console.log(`
 Connect
-  ${kubectl} port-forward service/postgres ${port}:${port} &
-  export PGPASSWORD="$(${kubectl} get secret ${superuserSecret} -o jsonpath='{.data.password}' | base64 -d)"
+  ${inNamespace} exec -it deploy/postgres -- psql -U postgres ${database}
+or, from this machine, with any client:
+  ${inNamespace} port-forward service/postgres ${port}:${port} &
+  export PGPASSWORD="$(${inNamespace} get secret ${superuserSecret} -o jsonpath='{.data.password}' | base64 -d)"
   psql -h 127.0.0.1 -p ${port} -U postgres ${database}
 
 Where things are
@@ -76,8 +72,7 @@ Where things are
   Pulumi state  ${stack.path("backend")} (passphrase and configuration beside it: keep all three)
 
 Next
-  npm run pulumi -- preview        what an up would change
-  npm run sandbox -- status        the cluster; "down" stops it and keeps its volumes
-  npm test                         every test, on a cluster of its own
+  npm run pulumi -- ${options}preview        what an up would change
+${volumes ? `  npm run sandbox -- status        the cluster; "down" stops it and keeps its volumes\n` : ""}  npm test                         every test, on clusters of its own
 `);
 }

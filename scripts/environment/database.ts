@@ -9,6 +9,8 @@ export interface DatabaseAddress {
   readonly context: string;
   readonly namespace: string;
   readonly superuserSecret: string;
+  /** Default: the one in the Secret. */
+  readonly password?: string;
 }
 
 const USER = "postgres";
@@ -26,7 +28,7 @@ export async function withDatabase<T>(
   else config.loadFromDefault();
   config.setCurrentContext(address.context);
   const api = config.makeApiClient(CoreV1Api);
-  const password = await superuserPassword(api, address);
+  const password = address.password ?? (await superuserPassword(api, address));
   const { client, close } = await connect(config, api, address.namespace, password);
   try {
     return await use(client);

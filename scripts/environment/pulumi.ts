@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import spawn from "nano-spawn";
+import { findProgram } from "../lib/find-program";
 import { cacheDir, projectRoot } from "../lib/paths";
 import { installLanguageHost, installRandomProvider } from "../standins/install";
 import { pulumiPrograms } from "../toolchain/assemble";
@@ -72,23 +73,7 @@ async function assembledPulumi(): Promise<PulumiCli> {
 function link(target: string, file: string): void {
   if (fs.lstatSync(file, { throwIfNoEntry: false })?.ino === fs.statSync(target).ino) return;
   fs.mkdirSync(path.dirname(file), { recursive: true });
-  fs.rmSync(`${file}.new`, { force: true });
-  fs.linkSync(target, `${file}.new`);
-  fs.renameSync(`${file}.new`, file);
-}
-
-/** The first executable of that name on a search path. */
-export function findProgram(name: string, searchPath = process.env.PATH ?? ""): string | undefined {
-  return searchPath
-    .split(path.delimiter)
-    .filter((directory) => directory !== "")
-    .map((directory) => path.join(directory, name))
-    .find((file) => {
-      try {
-        fs.accessSync(file, fs.constants.X_OK);
-        return fs.statSync(file).isFile();
-      } catch {
-        return false;
-      }
-    });
+  const temporary = `${file}.${process.pid}`;
+  fs.linkSync(target, temporary);
+  fs.renameSync(temporary, file);
 }

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import nanoSpawn from "nano-spawn";
 import * as YAML from "yaml";
 import { endsInOrder } from "../lib/command";
@@ -13,6 +14,11 @@ import type { PulumiCli } from "./pulumi";
 import type { Target } from "./target";
 
 const PROJECT = "durable-postgres";
+
+/** A `Pulumi.<stack>.yaml`. */
+interface StackConfig {
+  readonly config?: Readonly<Record<string, unknown>>;
+}
 
 /**
  * Stack `dev` of one target, with its state, passphrase and configuration kept
@@ -35,6 +41,8 @@ export class Stack {
       ...pulumi.env,
       ...(target.kubeconfig ? { KUBECONFIG: target.kubeconfig } : {}),
       PULUMI_BACKEND_URL: `file://${this.path("backend")}`,
+      // The engine would prefer this one, which is meant for other stacks, to our file.
+      PULUMI_CONFIG_PASSPHRASE: undefined,
       PULUMI_CONFIG_PASSPHRASE_FILE: this.path("passphrase"),
       PULUMI_ERROR_OUTPUT_STRING: "true", // an Output in a string is a bug, not "Calling [toString]…"
     };
@@ -62,6 +70,11 @@ export class Stack {
       `Another command is working on the stack of ${this.target.description}: wait until it has ended.`,
     );
     if (!fs.existsSync(this.path("passphrase"))) {
+      if (fs.existsSync(this.path("backend", ".pulumi"))) {
+        throw new UserError(
+          `${this.path("passphrase")} is missing, and without it the state beside it cannot be read: put it back, or move ${this.directory} away to begin with a new state (claims and Secret are then imported).`,
+        );
+      }
       writeAtomically(this.path("passphrase"), randomBytes(32).toString("base64url"));
     }
     fs.copyFileSync(path.join(projectRoot, "Pulumi.yaml"), this.path("Pulumi.yaml"));
@@ -143,26 +156,29 @@ export class Stack {
     return stacks.some(({ name }) => name === this.name);
   }
 
-  /** The checkout's configuration, over what was added to ours (salt, identity), under what the target needs. */
+  /**
+   * Takes over what has changed in the checkout's configuration, or in what the
+   * target needs, since the last time; what was set here since then stays.
+   */
   private writeConfig(): void {
-    type Config = { config?: Record<string, unknown> } & Record<string, unknown>;
-    const ours = readYaml<Config>(this.configFile);
-    const checkout = readYaml<Config>(path.join(projectRoot, `Pulumi.${this.name}.yaml`));
+    const ours = readYaml<StackConfig>(this.configFile);
+    const seen = readYaml<StackConfig>(this.path("last-seen.yaml"));
+    const checkout = readYaml<StackConfig>(path.join(projectRoot, `Pulumi.${this.name}.yaml`));
     const target = {
       kubeContext: this.target.context,
       clusterIdentifier: this.target.name,
       ...this.target.settings,
     };
-    const merged = {
-      ...ours,
+    const given: StackConfig = {
       ...checkout,
       config: {
-        ...ours.config,
         ...checkout.config,
         ...Object.fromEntries(Object.entries(target).map(([key, value]) => [`${PROJECT}:${key}`, value])),
       },
     };
-    writeAtomically(this.configFile, YAML.stringify(merged));
+    const config = takeOver(ours.config ?? {}, seen.config ?? {}, given.config ?? {});
+    writeAtomically(this.configFile, YAML.stringify({ ...ours, config }));
+    writeAtomically(this.path("last-seen.yaml"), YAML.stringify(given));
   }
 
   /**
@@ -174,8 +190,8 @@ export class Stack {
     const files = fs.existsSync(locks) ? fs.readdirSync(locks).filter((file) => file.endsWith(".json")) : [];
     if (files.length === 0) return;
     for (const file of files) {
-      const { pid } = JSON.parse(fs.readFileSync(path.join(locks, file), "utf8")) as { pid: number };
-      if (fs.existsSync(`/proc/${pid}`)) {
+      const pid = engineOf(path.join(locks, file));
+      if (pid !== undefined) {
         throw new UserError(
           `Process ${pid} holds Pulumi's lock on the stack of ${this.target.description}: wait until it has ended.`,
         );
@@ -191,6 +207,43 @@ export class Stack {
     });
     return stdout;
   }
+}
+
+/** The settings of `ours`, with those of `given` that differ from when they were last `seen`. */
+export function takeOver(
+  ours: Readonly<Record<string, unknown>>,
+  seen: Readonly<Record<string, unknown>>,
+  given: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const result = { ...ours };
+  for (const key of new Set([...Object.keys(seen), ...Object.keys(given)])) {
+    if (isDeepStrictEqual(seen[key], given[key])) continue;
+    if (given[key] === undefined) delete result[key];
+    else result[key] = given[key];
+  }
+  return result;
+}
+
+/** The engine that holds a lock file of Pulumi's, if it is still running. */
+function engineOf(lockFile: string): number | undefined {
+  try {
+    const { pid } = JSON.parse(fs.readFileSync(lockFile, "utf8")) as { pid: number };
+    return path.basename(fs.readlinkSync(`/proc/${pid}/exe`)) === "pulumi" ? pid : undefined;
+  } catch {
+    return undefined; // it has ended, or was killed while it wrote the file
+  }
+}
+
+/** Removes the state of an environment whose cluster is removed: it would take objects for existing. */
+export function forgetEnvironment(targetName: string): void {
+  const directory = stateDir("environments", targetName);
+  if (!fs.existsSync(directory)) return;
+  const release = holdLock(
+    path.join(directory, "lock"),
+    `Another command is working on the stack of ${targetName}: wait until it has ended.`,
+  );
+  fs.rmSync(directory, { recursive: true });
+  release();
 }
 
 function readYaml<T>(file: string): T {

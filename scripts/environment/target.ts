@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import * as fs from "node:fs";
 import * as path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { KubeConfig, VersionApi } from "@kubernetes/client-node";
@@ -9,7 +11,8 @@ import { UserError } from "../lib/user-error";
 import { Instance } from "../sandbox/instance";
 import * as lifecycle from "../sandbox/lifecycle";
 import { sandboxParts } from "../toolchain/assemble";
-import { findProgram } from "./pulumi";
+import { findProgram } from "../lib/find-program";
+import { forgetEnvironment } from "./stack";
 
 /** A cluster that the stack is deployed to. */
 export interface Target {
@@ -22,6 +25,10 @@ export interface Target {
   readonly description: string;
   /** Where volumes lie on this machine, if they do. */
   readonly volumes?: string;
+  /** A kubectl that reaches it, where PATH may have none. */
+  readonly kubectl?: string;
+  /** What a command needs to choose this cluster again, with a space behind it; empty for the default. */
+  readonly options: string;
   /** Settings of the stack that only this cluster needs. */
   readonly settings: Readonly<Record<string, string | number>>;
 }
@@ -40,14 +47,20 @@ export async function chooseTarget(options: {
   readonly context?: string;
   readonly sandbox?: string;
 }): Promise<Target> {
-  if (options.context) return namedContext(options.context);
+  if (options.context !== undefined) return namedContext(options.context);
   if (!options.sandbox && (await canUseKind())) return kindCluster();
   return sandboxCluster(options.sandbox ?? "dev");
 }
 
 async function namedContext(context: string): Promise<Target> {
   const config = new KubeConfig();
-  config.loadFromDefault();
+  try {
+    config.loadFromDefault();
+  } catch (error) {
+    throw new UserError(
+      `Your kubeconfig cannot be read (${(error as Error).message}): correct KUBECONFIG or the file.`,
+    );
+  }
   const known = config.getContexts().map(({ name }) => name);
   if (!known.includes(context)) {
     throw new UserError(
@@ -57,11 +70,19 @@ async function namedContext(context: string): Promise<Target> {
   config.setCurrentContext(context);
   await requireReachable(config, context);
   return {
-    name: `context-${context.replaceAll(/[^\w.-]/g, "_")}`,
+    name: environmentName(context),
     context,
     description: `the cluster of context "${context}" in your kubeconfig`,
+    options: `--context ${context} `,
     settings: {},
   };
+}
+
+/** A directory's name for a context; two contexts never share one. */
+export function environmentName(context: string): string {
+  const plain = context.replaceAll(/[^\w.-]/g, "_");
+  const suffix = createHash("sha256").update(context).digest("hex").slice(0, 8);
+  return plain === context ? `context-${context}` : `context-${plain}-${suffix}`;
 }
 
 async function requireReachable(config: KubeConfig, context: string): Promise<void> {
@@ -75,7 +96,7 @@ async function requireReachable(config: KubeConfig, context: string): Promise<vo
     const cause = (error as Error).cause ?? error;
     const reason = (cause as Error).message.split("\n")[0] || (cause as NodeJS.ErrnoException).code;
     throw new UserError(
-      `The cluster of context "${context}" at ${config.getCurrentCluster()?.server} cannot be reached (${reason}): start it, or correct --context.`,
+      `The cluster of context "${context}" at ${config.getCurrentCluster()?.server} cannot be reached (${reason}): start it, or name another with --context.`,
     );
   }
 }
@@ -91,29 +112,33 @@ export async function canUseKind(searchPath = process.env.PATH ?? ""): Promise<b
 }
 
 async function kindCluster(): Promise<Target> {
+  const name = `kind-${KIND_CLUSTER}`;
   const kubeconfig = stateDir("kind", "kubeconfig");
+  fs.mkdirSync(stateDir("kind"), { recursive: true });
+  const options = ["--name", KIND_CLUSTER, "--kubeconfig", kubeconfig];
   const { stdout } = await spawn("kind", ["get", "clusters"]);
-  if (!stdout.split("\n").includes(KIND_CLUSTER)) {
-    await step(`creating kind cluster "${KIND_CLUSTER}"`, () =>
-      spawn("kind", [
-        "create",
-        "cluster",
-        "--name",
-        KIND_CLUSTER,
-        "--kubeconfig",
-        kubeconfig,
-        "--wait",
-        "3m",
-      ]),
-    );
+  if (stdout.split("\n").includes(KIND_CLUSTER)) {
+    await spawn("kind", ["export", "kubeconfig", ...options]);
+  } else {
+    forgetEnvironment(name);
+    await step(`creating ${name}`, () => spawn("kind", ["create", "cluster", ...options, "--wait", "3m"]));
   }
+  const config = new KubeConfig();
+  config.loadFromFile(kubeconfig);
+  await requireReachable(config, name);
   return {
-    name: `kind-${KIND_CLUSTER}`,
+    name,
     kubeconfig,
-    context: `kind-${KIND_CLUSTER}`,
+    context: name,
     description: `kind cluster "${KIND_CLUSTER}"`,
+    options: "",
     settings: {},
   };
+}
+
+/** Name of the environment of a sandbox cluster. */
+export function sandboxEnvironment(name: string): string {
+  return `sandbox-${name}`;
 }
 
 /** The sandbox cluster of that name, brought up. */
@@ -122,11 +147,13 @@ export async function sandboxCluster(name: string): Promise<Target> {
   const parts = await sandboxParts();
   await step(`sandbox cluster "${name}"`, () => lifecycle.up(instance, parts));
   return {
-    name: `sandbox-${name}`,
+    name: sandboxEnvironment(name),
     kubeconfig: instance.kubeconfig,
     context: instance.context,
     description: `sandbox cluster "${name}" on this machine`,
-    volumes: path.join(instance.path("sandbox", "volumes")),
+    volumes: instance.path("sandbox", "volumes"),
+    kubectl: findProgram("kubectl") ? undefined : path.join(parts.programs, "kubectl"),
+    options: name === "dev" ? "" : `--sandbox ${name} `,
     settings: {
       image: postgresImage(SANDBOX_MAJOR).reference,
       imageFamily: "debian",

@@ -13,25 +13,41 @@ export function endsInOrder(child: ChildProcess): void {
 }
 
 /**
- * Runs the body of a command line tool: a {@link UserError} is printed as its
- * one sentence, anything else with its stack, and both exit with 1. Ctrl-C ends
- * the tool with 130, after the programs that {@link endsInOrder}.
+ * Runs the body of a command line tool: what the user can act on is printed as
+ * one sentence, anything else with its stack, and both exit with 1. A signal
+ * ends the tool after the programs that {@link endsInOrder}.
  */
 export function main(body: () => Promise<void>): void {
-  process.once("SIGINT", () => void interrupted());
-  process.once("SIGTERM", () => process.exit(143));
+  process.once("SIGINT", () => void interrupted(130)); // a terminal sends it to those programs too
+  for (const [signal, code] of [
+    ["SIGTERM", 143],
+    ["SIGHUP", 129],
+  ] as const) {
+    process.once(signal, () => {
+      orderly.forEach((child) => child.kill("SIGINT"));
+      void interrupted(code);
+    });
+  }
   body().catch((error: unknown) => {
-    if (error instanceof UserError) console.error(`error: ${error.message}`);
-    else if (error instanceof SubprocessError) {
-      console.error(`error: ${error.message}\n${error.stderr || error.stdout}`);
-    } else console.error(error);
+    console.error(sentence(error) ?? error);
     process.exit(1);
   });
 }
 
-async function interrupted(): Promise<never> {
-  process.once("SIGINT", () => process.exit(130)); // asked twice: do not wait
+/** One sentence for an error that has one. */
+function sentence(error: unknown): string | undefined {
+  if (error instanceof UserError) return `error: ${error.message}`;
+  if (error instanceof SubprocessError) return `error: ${error.message}\n${error.stderr || error.stdout}`;
+  const { code, syscall, path } = error as NodeJS.ErrnoException;
+  if (path !== undefined && ["EACCES", "EPERM", "EROFS", "ENOSPC", "ENOTDIR"].includes(code ?? "")) {
+    return `error: ${path} cannot be used (${syscall}: ${code}): make it writable, free some space, or set XDG_CACHE_HOME and XDG_STATE_HOME to other directories.`;
+  }
+  return undefined;
+}
+
+async function interrupted(code: number): Promise<never> {
+  process.once("SIGINT", () => process.exit(code)); // asked twice: do not wait
   await Promise.all([...orderly].map((child) => once(child, "exit")));
   console.error("\nInterrupted. Run the same command again: it goes on from here.");
-  process.exit(130);
+  process.exit(code);
 }

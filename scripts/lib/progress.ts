@@ -1,21 +1,11 @@
 import ora from "ora";
 
-/** How long a step has taken, and under which name; `npm run bench` reads them. */
-export interface Timing {
-  readonly step: string;
-  readonly seconds: number;
-}
-
-/** The steps that this process has finished, in order. */
-export const timings: Timing[] = [];
-
 const HEARTBEAT_MS = 30_000;
 const QUIET_BELOW_SECONDS = 0.5;
 
 /**
  * Runs one step of a longer command and shows it with the time it has taken so
- * far: a spinner on a terminal; elsewhere a line at its start, one every 30 s
- * and one at its end.
+ * far: a spinner on a terminal; elsewhere a line every 30 s and one at its end.
  *
  * @param options.ownOutput the work prints its own progress: show only the end
  */
@@ -36,10 +26,8 @@ export async function step<T>(
   if (spins) spinner.start(title);
   try {
     const result = await work();
-    const seconds = (Date.now() - started) / 1000;
-    timings.push({ step: title, seconds });
     spinner.stop();
-    if (seconds >= QUIET_BELOW_SECONDS) console.log(`✓ ${title} (${elapsed()})`);
+    if ((Date.now() - started) / 1000 >= QUIET_BELOW_SECONDS) console.log(`✓ ${title} (${elapsed()})`);
     return result;
   } catch (error) {
     spinner.stop();

@@ -1,6 +1,8 @@
 import { Command } from "commander";
 import { confirm } from "../lib/confirm";
 import { main } from "../lib/command";
+import { forgetEnvironment } from "../environment/stack";
+import { sandboxEnvironment } from "../environment/target";
 import { step } from "../lib/progress";
 import { UserError } from "../lib/user-error";
 import { sandboxParts } from "../toolchain/assemble";
@@ -45,12 +47,14 @@ command("status", "say what runs; exit code 1 if something is missing").action(a
   const instance = new Instance(name);
   const status = await lifecycle.status(instance);
   if (!status.running) {
-    console.log(`Sandbox cluster "${name}" is not running: start it with "npm run sandbox -- up".`);
+    console.log(
+      `Sandbox cluster "${name}" is not running: start it with "npm run sandbox -- up --name ${name}".`,
+    );
     process.exitCode = 1;
   } else if (status.missing.length > 0 || !status.apiServer) {
     const what = status.missing.length > 0 ? status.missing.join(", ") : "the API server does not answer";
     console.log(
-      `Sandbox cluster "${name}" is damaged (missing: ${what}): mend it with "npm run sandbox -- up".`,
+      `Sandbox cluster "${name}" is damaged (missing: ${what}): mend it with "npm run sandbox -- up --name ${name}".`,
     );
     process.exitCode = 1;
   } else {
@@ -64,11 +68,14 @@ command("reset", "stop the cluster and remove all of its data, volumes included"
   .action(async ({ name, yes }: Options & { yes?: boolean }) => {
     const instance = new Instance(name);
     await confirm(
-      `This removes every volume of sandbox cluster "${name}" in ${instance.directory}, with all databases on them.`,
+      `This removes every volume of sandbox cluster "${name}" in ${instance.directory}, with all databases on them, and the Pulumi state of what was deployed there.`,
       name,
       yes,
     );
-    await step(`removing sandbox cluster "${name}"`, () => lifecycle.reset(instance));
+    await step(`removing sandbox cluster "${name}"`, () => {
+      forgetEnvironment(sandboxEnvironment(name)); // first: a state without its cluster would be in the way
+      return lifecycle.reset(instance);
+    });
   });
 
 function printAccess(instance: Instance): void {

@@ -1,7 +1,5 @@
-import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as https from "node:https";
-import * as net from "node:net";
 import type { V1Node } from "@kubernetes/client-node";
 import { holdLock } from "../lib/lock";
 import { UserError } from "../lib/user-error";
@@ -9,14 +7,13 @@ import { CertificateAuthority } from "./certificates";
 import { API_SERVICE_ADDRESS, components, NODE_ADDRESS, NODE_NAME, type Component } from "./components";
 import type { Instance } from "./instance";
 import { writeKubeconfig } from "./kubeconfig";
-import { delay, lastLines, type NodeParts, removeCgroups, SandboxNode } from "./node";
+import { importImages, stopContainers } from "./containers";
+import { availableMemory, requireLinuxRoot, requireMemory } from "./machine";
+import { delay, endNode, fingerprintOf, lastLines, type NodeParts, removeCgroups, SandboxNode } from "./node";
+import { freePort, isFree } from "./ports";
 
 /** How long the API server and the node may take to become ready, in milliseconds. */
 const READY_TIMEOUT = 120_000;
-/** What the node's own processes and one small database take, with room to spare, in bytes. */
-const NODE_MEMORY = 1.5 * 2 ** 30;
-/** How long containers get for a clean shutdown on `down`, in milliseconds. */
-const STOP_TIMEOUT = 30_000;
 
 export interface Parts extends NodeParts {
   /** OCI archives, by image reference, that the node must have. */
@@ -37,31 +34,28 @@ export function up(instance: Instance, parts: Parts, options: { port?: number } 
   return exclusively(instance, async () => {
     fs.mkdirSync(instance.directory, { recursive: true, mode: 0o700 });
     await issueCertificates(instance);
-    let node = SandboxNode.find(instance);
-    if (!node) {
-      requireMemory(availableMemory());
-      removeCgroups(instance); // those of a node that was killed would hold up the kubelet
-      node = await SandboxNode.boot(instance, parts);
-    }
-    const port = await choosePort(instance, node, options.port);
+    const port = await choosePort(instance, options.port);
+    const wanted = components(port, instance.cgroup);
+    const node = await bootedNode(instance, parts);
     writeKubeconfig(instance.kubeconfig, {
       context: instance.context,
       server: `https://127.0.0.1:${port}`,
       pki: instance.path("sandbox", "pki"),
       certificate: "admin",
     });
-    const wanted = components(port, instance.cgroup);
     const running = node.running(wanted);
     const missing = wanted.filter((component) => !running.has(component.name));
     missing.filter((component) => !component.afterApiServer).forEach((component) => node.start(component));
-    importImages(node, parts.images);
-    await waitFor(instance, wanted, node, "the API server", () => apiServerReady(instance));
+    await importImages(node, parts.images);
+    await waitFor(instance, wanted, node, "API server", () => apiServerReady(instance));
     missing.filter((component) => component.afterApiServer).forEach((component) => node.start(component));
     applyAddons(node);
     const since = running.has("kubelet") ? new Date(0) : new Date();
-    await waitFor(instance, wanted, node, "the node", () =>
-      Promise.resolve(nodeReady(node, since) && defaultServiceAccountExists(node)),
-    );
+    const ready = () =>
+      nodeReady(node, since) &&
+      defaultServiceAccountExists(node) &&
+      node.running(wanted).size === wanted.length;
+    await waitFor(instance, wanted, node, "node", () => Promise.resolve(ready()));
   });
 }
 
@@ -78,12 +72,22 @@ export function reset(instance: Instance): Promise<void> {
   });
 }
 
+/** The instance's node: the running one where it is made of the same parts, else a new one. */
+async function bootedNode(instance: Instance, parts: Parts): Promise<SandboxNode> {
+  const fingerprint = fingerprintOf(parts, components(0, instance.cgroup));
+  const node = SandboxNode.find(instance);
+  if (node?.fingerprint === fingerprint) return node;
+  requireMemory(availableMemory());
+  // Also ends one that is still booting for a run that was killed, and removes
+  // the cgroups of one that was, which would hold up the kubelet.
+  await stop(instance);
+  return SandboxNode.boot(instance, parts, fingerprint);
+}
+
 async function stop(instance: Instance): Promise<void> {
   const node = SandboxNode.find(instance);
-  if (node) {
-    await stopContainers(node);
-    await node.kill();
-  }
+  if (node) await stopContainers(node);
+  await endNode(instance);
   removeCgroups(instance);
 }
 
@@ -102,27 +106,21 @@ export async function status(instance: Instance): Promise<Status> {
   };
 }
 
-function requireLinuxRoot(): void {
-  if (process.platform !== "linux" || process.getuid?.() !== 0) {
-    throw new UserError(
-      "The sandbox cluster needs Linux and root, because it makes namespaces and mounts volumes: run it with sudo, or name a cluster of yours with --context NAME.",
-    );
+/**
+ * Keeps the port of the last time where it is free, so that open kubeconfigs
+ * stay right. Where another is asked for, the listener on the old one is ended.
+ */
+async function choosePort(instance: Instance, asked?: number): Promise<number> {
+  const last = instance.port;
+  const node = SandboxNode.find(instance);
+  const listening = last !== undefined && node?.running(components(last, instance.cgroup)).has("relay-out");
+  if (listening && (asked ?? last) === last) return last;
+  if (asked !== undefined && !(await isFree(asked))) {
+    throw new UserError(`Port ${asked} of 127.0.0.1 is in use: leave out --port, or name a free one.`);
   }
-}
-
-/** @throws {UserError} where the node would have to fight for memory, of which `available` bytes are left */
-export function requireMemory(available: number): void {
-  if (available < NODE_MEMORY) {
-    throw new UserError(
-      `This machine has ${Math.floor(available / 2 ** 20)} MiB of memory available and the sandbox cluster needs ${NODE_MEMORY / 2 ** 20}: end other programs, or name a cluster elsewhere with --context NAME.`,
-    );
-  }
-}
-
-/** What the kernel can give without swapping; `os.freemem()` leaves out what it can take back from caches. */
-function availableMemory(): number {
-  const line = /^MemAvailable:\s+(\d+) kB$/m.exec(fs.readFileSync("/proc/meminfo", "utf8"));
-  return line ? Number(line[1]) * 1024 : Infinity;
+  if (listening) node?.run(["pkill", "-KILL", "-f", `^socat TCP-LISTEN:${last},`]);
+  const port = asked ?? (last !== undefined && (await isFree(last)) ? last : await freePort());
+  return (instance.port = port);
 }
 
 /** Runs `work` while no other command can change the instance. */
@@ -185,38 +183,6 @@ async function issueCertificates(instance: Instance): Promise<void> {
   }
 }
 
-/** Keeps the port of the last time where it is free, so that open kubeconfigs stay right. */
-async function choosePort(instance: Instance, node: SandboxNode, asked?: number): Promise<number> {
-  const last = instance.port;
-  const listening = last !== undefined && node.running(components(last, instance.cgroup)).has("relay-out");
-  if (listening && (asked ?? last) === last) return last;
-  const wanted = asked ?? last;
-  if (wanted && (await isFree(wanted))) return (instance.port = wanted);
-  if (asked) {
-    throw new UserError(`Port ${asked} of 127.0.0.1 is in use: leave out --port, or name a free one.`);
-  }
-  return (instance.port = await freePort());
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = net.createServer();
-    server.once("error", () => resolve(false));
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
-  });
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = net.createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as net.AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
-}
-
 function apiServerReady(instance: Instance): Promise<boolean> {
   const pki = instance.path("sandbox", "pki");
   return new Promise((resolve) => {
@@ -263,61 +229,6 @@ function applyAddons(node: SandboxNode): void {
     throw new UserError(`The sandbox's add-ons could not be applied: ${result.stderr.trim()}`);
 }
 
-/** Imports the images that the node does not have; they stay over `down` and `up`. */
-function importImages(node: SandboxNode, images: ReadonlyMap<string, string>): void {
-  const ctr = (...args: string[]) => node.run(["ctr", "--namespace", "k8s.io", ...args]);
-  const deadline = Date.now() + READY_TIMEOUT;
-  let present = ctr("images", "list", "--quiet");
-  while (present.status !== 0 && Date.now() < deadline) {
-    spawnSync("sleep", ["0.2"]); // containerd has just been started
-    present = ctr("images", "list", "--quiet");
-  }
-  const names = new Set(present.stdout.split("\n"));
-  for (const [reference, archive] of images) {
-    if (names.has(reference)) continue;
-    const input = fs.openSync(archive, "r");
-    const result = node.run(["ctr", "--namespace", "k8s.io", "images", "import", "-"], { input });
-    fs.closeSync(input);
-    if (result.status !== 0) {
-      throw new UserError(
-        `The image ${reference} could not be imported from ${archive}: ${result.stderr.trim()}`,
-      );
-    }
-  }
-}
-
-/** Ends all containers with their images' stop signals, after the kubelet, which would start them again. */
-async function stopContainers(node: SandboxNode): Promise<void> {
-  node.run(["pkill", "-KILL", "-x", "kubelet"]);
-  const ctr = (...args: string[]) =>
-    node.run(["ctr", "--namespace", "k8s.io", ...args], { timeout: 5_000 }).stdout;
-  const running = () =>
-    ctr("tasks", "list")
-      .split("\n")
-      .map((line) => line.trim().split(/\s+/))
-      .flatMap(([id, , state]) => (id && state === "RUNNING" ? [id] : []));
-  const signals = new Map(running().map((id) => [id, stopSignal(ctr("containers", "info", id))]));
-  const left = () => running().filter((id) => signals.get(id));
-  for (const id of left()) ctr("tasks", "kill", "--signal", signals.get(id)!, id);
-  const deadline = Date.now() + STOP_TIMEOUT;
-  while (left().length > 0 && Date.now() < deadline) await delay(100);
-}
-
-/**
- * The signal that the image asks for, from what the runtime's Kubernetes part
- * keeps with a container; none for the process that only holds a pod's
- * namespaces. ctr(8) by itself sends SIGTERM, on which PostgreSQL waits for its clients.
- */
-function stopSignal(info: string): string | undefined {
-  const { Extensions } = JSON.parse(info || "{}") as { Extensions?: Record<string, { value: string }> };
-  const metadata = Extensions?.["io.cri-containerd.container.metadata"];
-  if (!metadata) return undefined;
-  const { Metadata } = JSON.parse(Buffer.from(metadata.value, "base64").toString()) as {
-    Metadata: { StopSignal?: string };
-  };
-  return Metadata.StopSignal || "SIGTERM";
-}
-
 async function waitFor(
   instance: Instance,
   wanted: readonly Component[],
@@ -332,9 +243,9 @@ async function waitFor(
       const dead = wanted.find((c) => !running.has(c.name));
       const log = instance.path("log", `${(dead ?? wanted[0]!).name}.log`);
       throw new UserError(
-        `The sandbox's ${what.replace("the ", "")} was not ready after ${READY_TIMEOUT / 1000} s${
+        `The sandbox's ${what} was not ready after ${READY_TIMEOUT / 1000} s${
           dead ? `: ${dead.name} has ended with "${lastLines(log, 1)}"` : ""
-        } (logs: ${instance.path("log")}); run "npm run sandbox -- up" again, or "reset" to start over without its data.`,
+        } (logs: ${instance.path("log")}); run "npm run sandbox -- down --name ${instance.name}" and then "up", which keeps all volumes.`,
       );
     }
     await delay(200);

@@ -1,6 +1,8 @@
 import { spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import { createHash } from "node:crypto";
 import * as path from "node:path";
+import { contents } from "../toolchain/artefact";
 import { UserError } from "../lib/user-error";
 import type { Component } from "./components";
 import type { Instance } from "./instance";
@@ -25,26 +27,18 @@ export class SandboxNode {
     private readonly instance: Instance,
     /** Process id of the node's init, as the host sees it. */
     readonly pid: number,
+    /** What the node was made of: see {@link fingerprintOf}. */
+    readonly fingerprint: string,
   ) {}
 
   /** The instance's node, if its init is running. */
   static find(instance: Instance): SandboxNode | undefined {
-    for (const pid of processes()) {
-      const words = commandLine(pid);
-      // The init is the one in namespaces of its own; the `unshare` above it bears the mark too.
-      if (
-        words.at(-1) === instance.mark &&
-        path.basename(words[0] ?? "") === "tini" &&
-        !sameNamespace("mnt", pid, "self")
-      ) {
-        return new SandboxNode(instance, pid);
-      }
-    }
-    return undefined;
+    const pid = markedProcesses(instance).find((pid) => path.basename(commandLine(pid)[0] ?? "") === "tini");
+    return pid === undefined ? undefined : new SandboxNode(instance, pid, commandLine(pid).at(-2) ?? "");
   }
 
   /** Starts the node's init; its components are started by {@link start}. */
-  static async boot(instance: Instance, parts: NodeParts): Promise<SandboxNode> {
+  static async boot(instance: Instance, parts: NodeParts, fingerprint: string): Promise<SandboxNode> {
     const log = instance.path("boot.log");
     const output = fs.openSync(log, "w");
     const child = spawn(
@@ -52,7 +46,17 @@ export class SandboxNode {
       [
         ...["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"],
         ...["bash", path.join(CONFIG, "enter.sh"), parts.rootfs, instance.directory, parts.programs, CONFIG],
-        ...[instance.cgroup, "--", "tini", "--", "sh", "-c", "exec sleep infinity", instance.mark],
+        ...[
+          instance.cgroup,
+          "--",
+          "tini",
+          "--",
+          "sh",
+          "-c",
+          "exec sleep infinity",
+          fingerprint,
+          instance.mark,
+        ],
       ],
       { detached: true, stdio: ["ignore", output, output], env: { PATH: NODE_PATH, HOME: "/root" } },
     );
@@ -110,18 +114,49 @@ export class SandboxNode {
     };
   }
 
-  /** Ends the init, and with it every process, mount and interface of the node. */
-  async kill(): Promise<void> {
-    process.kill(this.pid, "SIGKILL");
-    while (fs.existsSync(`/proc/${this.pid}`)) await delay(20);
-  }
-
   private namespaces(onHostNetwork = false): string[] {
     return [
       ...["--target", String(this.pid), "--mount", "--pid", "--root", "--wd"],
       ...(onHostNetwork ? [] : [`--net=/proc/${this.pid}/root/run/netns/node`]),
     ];
   }
+}
+
+/**
+ * Ends the node, also one that is still booting, and waits until the kernel has
+ * removed every process, mount and interface of it.
+ */
+export async function endNode(instance: Instance): Promise<void> {
+  for (let left = markedProcesses(instance); left.length > 0; left = markedProcesses(instance)) {
+    for (const pid of left) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // it has ended by itself
+      }
+    }
+    while (left.some(isAlive)) await delay(20);
+  }
+}
+
+/** Whether a process has not ended yet; the init of a PID namespace ends after all others in it. */
+function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(fs.readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+/** A hash of all that a node is made of: one with another hash is replaced by `up`. */
+export function fingerprintOf(parts: NodeParts, components: readonly Component[]): string {
+  const inputs = [parts.rootfs, parts.programs, ...contents(CONFIG), JSON.stringify(components)];
+  return createHash("sha256").update(JSON.stringify(inputs)).digest("hex").slice(0, 12);
+}
+
+/** The node's init and the processes that lead to it. They bear the mark; the init's other children do not. */
+function markedProcesses(instance: Instance): number[] {
+  return processes().filter((pid) => commandLine(pid).at(-1) === instance.mark);
 }
 
 /** Removes the cgroups that a node which has ended left behind; they hold no process any more. */
@@ -177,7 +212,7 @@ function commandLine(pid: number): string[] {
   }
 }
 
-function sameNamespace(kind: "mnt" | "pid", pid: number, other: string): boolean {
+function sameNamespace(kind: "pid", pid: number, other: string): boolean {
   try {
     return fs.readlinkSync(`/proc/${pid}/ns/${kind}`) === fs.readlinkSync(`/proc/${other}/ns/${kind}`);
   } catch {

@@ -45,8 +45,9 @@ export class Artefact {
 
   /** Makes it by `fill`, which gets an empty directory; call only under the cache's lock. */
   async make(fill: (directory: string) => void | Promise<void>): Promise<void> {
-    const unfinished = `${this.directory}.unfinished`;
-    fs.rmSync(unfinished, { recursive: true, force: true });
+    this.removeUnfinished();
+    // Of a name of its own: a program that outlived a killed run cannot write into it.
+    const unfinished = `${this.directory}.unfinished-${process.pid}`;
     fs.mkdirSync(unfinished, { recursive: true });
     try {
       await fill(unfinished);
@@ -64,6 +65,14 @@ export class Artefact {
     fs.writeFileSync(path.join(unfinished, MANIFEST), JSON.stringify(manifest));
     fs.rmSync(this.directory, { recursive: true, force: true });
     fs.renameSync(unfinished, this.directory);
+  }
+
+  private removeUnfinished(): void {
+    const parent = path.dirname(this.directory);
+    const prefix = `${path.basename(this.directory)}.unfinished`;
+    for (const name of fs.existsSync(parent) ? fs.readdirSync(parent) : []) {
+      if (name.startsWith(prefix)) fs.rmSync(path.join(parent, name), { recursive: true, force: true });
+    }
   }
 }
 

@@ -6,17 +6,17 @@ import { cacheDir } from "../lib/paths";
 import { step } from "../lib/progress";
 import { UserError } from "../lib/user-error";
 import type { Parts } from "../sandbox/lifecycle";
-import type { Artefact } from "./artefact";
+import { requireLinuxRoot } from "../sandbox/machine";
+import { Artefact } from "./artefact";
 import { buildGoProgram, goArtefact, type GoProgramName, goPrograms } from "./go-programs";
 import { buildNodeSystem, nodeRootfs, nodeSystem } from "./node-system";
-
-/** What a first build needs in the cache and in Go's own caches, in bytes. */
-const BUILD_SPACE = 22 * 2 ** 30;
 
 /** Something in the cache that may have to be made. */
 interface Part {
   readonly title: string;
   readonly artefact: Artefact;
+  /** What making it takes on the disk, Go's own caches included, in GiB. */
+  readonly space: number;
   make(): Promise<void>;
 }
 
@@ -28,36 +28,79 @@ async function ensure(parts: readonly Part[]): Promise<void> {
     console.log("… waiting for another run that is filling the cache"),
   );
   try {
+    const missing = parts.filter((part) => !part.artefact.isPresent());
     const { bavail, bsize } = fs.statfsSync(cacheDir());
-    requireSpace(bavail * bsize);
-    for (const part of parts) {
-      if (!part.artefact.isPresent()) await step(part.title, () => part.make());
-    }
+    requireSpace(
+      missing.reduce((sum, { space }) => sum + space, 0),
+      (bavail * bsize) / 2 ** 30,
+    );
+    for (const part of missing) await step(part.title, () => part.make());
   } finally {
     release();
   }
 }
 
-/** @throws {UserError} where a first build would fill the disk of the cache, of which `free` bytes are left */
-export function requireSpace(free: number): void {
-  if (free < BUILD_SPACE) {
+/** @throws {UserError} where what has to be built takes more than the disk of the cache has free, both in GiB */
+export function requireSpace(needed: number, free: number): void {
+  if (free < needed) {
     throw new UserError(
-      `${cacheDir()} has ${Math.floor(free / 2 ** 30)} GiB free and a first build needs ${BUILD_SPACE / 2 ** 30}: free some space, or set XDG_CACHE_HOME, GOCACHE and GOMODCACHE to a larger disk.`,
+      `${cacheDir()} has ${Math.floor(free)} GiB free and what has to be built needs ${needed}: free some space, or set XDG_CACHE_HOME, GOCACHE and GOMODCACHE to a larger disk.`,
     );
   }
 }
 
 function goPart(name: GoProgramName): Part {
-  const { directory, version, minutes } = goPrograms[name];
+  const { directory, version, minutes, space } = goPrograms[name];
   return {
     title: `building ${directory} ${version} (about ${minutes} min)`,
     artefact: goArtefact(name),
+    space,
     make: () => buildGoProgram(name),
   };
 }
 
 function imagePart(image: SandboxImage): Part {
-  return { title: `building image ${image.reference}`, artefact: image.artefact, make: () => image.build() };
+  return {
+    title: `building image ${image.reference}`,
+    artefact: image.artefact,
+    space: 1,
+    make: () => image.build(),
+  };
+}
+
+const nodePrograms = ["kubernetes", "coredns", "provisioner"] as const;
+
+/** One directory with all programs of the node, because it is mounted there as one. */
+const gatheredPrograms: Part = {
+  title: "gathering the node's programs",
+  artefact: new Artefact(
+    "node-programs",
+    nodePrograms.map((name) => goArtefact(name).directory),
+  ),
+  space: 1,
+  make() {
+    return this.artefact.make((directory) => {
+      for (const name of nodePrograms) {
+        const { output, ...rest } = goPrograms[name];
+        fs.copyFileSync(path.join(goArtefact(name).directory, output), path.join(directory, output));
+        for (const link of "links" in rest ? rest.links : [])
+          fs.symlinkSync(output, path.join(directory, link));
+      }
+    });
+  },
+};
+
+const nodeSystemPart: Part = {
+  title: "installing the node's Debian packages",
+  artefact: nodeSystem,
+  space: 1,
+  make: buildNodeSystem,
+};
+
+/** The node's root file system by itself, for the tools in it. */
+export async function nodeTools(): Promise<void> {
+  requireLinuxRoot();
+  await ensure([nodeSystemPart]);
 }
 
 /** Everything that the sandbox cluster is made of, from the cache or built. */
@@ -65,15 +108,11 @@ export async function sandboxParts(
   images: readonly SandboxImage[] = [postgresImage(18), postgresImage(15)],
 ): Promise<Parts> {
   const wanted = [pauseImage, ...images];
-  const programs = ["kubernetes", "coredns", "provisioner"] as const;
-  await ensure([
-    ...programs.map(goPart),
-    { title: "installing the node's Debian packages", artefact: nodeSystem, make: buildNodeSystem },
-    ...wanted.map(imagePart),
-  ]);
+  requireLinuxRoot(); // before minutes of building
+  await ensure([...nodePrograms.map(goPart), gatheredPrograms, nodeSystemPart, ...wanted.map(imagePart)]);
   return {
     rootfs: nodeRootfs,
-    programs: gatherPrograms(programs),
+    programs: gatheredPrograms.artefact.directory,
     images: new Map(wanted.map((image) => [image.reference, archiveOf(image)])),
   };
 }
@@ -88,23 +127,4 @@ export async function pulumiPrograms(): Promise<{ engine: string; kubernetesProv
       goPrograms.kubernetesProvider.output,
     ),
   };
-}
-
-/** One directory for all programs of the node, because it is mounted there as one; hard links take no space. */
-function gatherPrograms(names: readonly GoProgramName[]): string {
-  const directory = cacheDir(
-    "built",
-    `programs-${names.map((name) => path.basename(goArtefact(name).directory)).join("-")}`,
-  );
-  if (fs.existsSync(directory)) return directory;
-  const unfinished = `${directory}.unfinished`;
-  fs.rmSync(unfinished, { recursive: true, force: true });
-  fs.mkdirSync(unfinished);
-  for (const name of names) {
-    const { output, ...rest } = goPrograms[name];
-    fs.linkSync(path.join(goArtefact(name).directory, output), path.join(unfinished, output));
-    for (const link of "links" in rest ? rest.links : []) fs.symlinkSync(output, path.join(unfinished, link));
-  }
-  fs.renameSync(unfinished, directory);
-  return directory;
 }

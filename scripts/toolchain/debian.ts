@@ -20,7 +20,9 @@ export async function makeDebianSystem(system: DebianSystem, scratch: string): P
   const mmdebstrap = await fetchMmdebstrap(scratch);
   const mirror = await debianMirror();
   try {
-    await spawn("perl", [
+    // In a mount namespace of its own: what it mounts there can never be met by a clean-up of ours.
+    await spawn("unshare", [
+      ...["--mount", "--propagation", "private", "--", "perl"],
       ...[mmdebstrap, "--variant=minbase", "--quiet", '--aptopt=Acquire::Languages "none"'],
       ...(system.options ?? []),
       ...[`--include=${system.packages.join(",")}`, system.suite, system.target, ...mirror],

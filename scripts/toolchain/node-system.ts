@@ -54,6 +54,7 @@ export function runInNodeSystem(work: string, script: string): void {
     mount -t proc proc proc; mount --rbind /dev dev; mount --rbind /sys sys
     for directory in tmp var/tmp run; do mount -t tmpfs tmpfs "$directory"; done
     mount --bind "$2" mnt
+    mount -o remount,bind,ro .
     exec chroot . sh -ec "cd /mnt; $3"`;
   const result = spawnSync(
     "unshare",

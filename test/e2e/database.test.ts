@@ -1,11 +1,14 @@
 import * as assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
 import type { Client } from "pg";
 import { withDatabase } from "../../scripts/environment/database";
 import { findPulumi } from "../../scripts/environment/pulumi";
 import { Stack } from "../../scripts/environment/stack";
 import { sandboxCluster } from "../../scripts/environment/target";
+import { postgresImage } from "../../scripts/images/build";
 import { projectRoot } from "../../scripts/lib/paths";
 import { eventually, TestCluster } from "./cluster";
 
@@ -24,7 +27,9 @@ interface Identity {
 describe("database through the real engine", function () {
   this.timeout(300_000);
   const cluster = new TestCluster("database");
+  const onSandbox = ["--sandbox", cluster.instance.name];
   let stack: Stack;
+  let release: () => void;
   let written: Identity;
   let password: string;
 
@@ -39,12 +44,12 @@ describe("database through the real engine", function () {
     });
 
     it("can be interrupted, killed, and run again", async () => {
-      const interrupted = await npmStart(/Updating \(dev\)/, "SIGINT");
+      const interrupted = await npmStart(onSandbox, [/Updating \(dev\)/, "SIGINT"]);
       assert.notEqual(interrupted.code, 0, interrupted.output);
       assert.match(interrupted.output, /Run the same command again/);
-      const killed = await npmStart(/postgres-initialize creat/, "SIGKILL");
+      const killed = await npmStart(onSandbox, [/postgres-initialize creat/, "SIGKILL"]);
       assert.notEqual(killed.code, 0);
-      const completed = await npmStart();
+      const completed = await npmStart(onSandbox);
       assert.equal(completed.code, 0, completed.output);
       assert.match(completed.output, /Row 1 was written and read/);
       assert.match(completed.output, /port-forward service\/postgres/);
@@ -58,7 +63,7 @@ describe("database through the real engine", function () {
     it("changes nothing in the checkout", () => assert.equal(gitStatus(), committed));
 
     it("run again, changes nothing in the cluster", async () => {
-      const again = await npmStart();
+      const again = await npmStart(onSandbox);
       assert.equal(again.code, 0, again.output);
       assert.match(again.output, /\d+ unchanged/);
       assert.doesNotMatch(again.output, /created|updated|deleted|replaced/);
@@ -69,7 +74,7 @@ describe("database through the real engine", function () {
   describe("data, identity and password survive", () => {
     before(async () => {
       stack = new Stack(await findPulumi(), await sandboxCluster(cluster.instance.name));
-      await stack.prepare();
+      release = await stack.prepare();
       await database((client) =>
         client.query(
           "CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept SELECT generate_series(1, 1000)",
@@ -83,6 +88,23 @@ describe("database through the real engine", function () {
     afterEach(async () => {
       assert.deepEqual(await identity(), written);
       assert.equal(await readPassword(), password);
+    });
+
+    it("has no password in the state or in the output", async () => {
+      const state = await stack.capture(["stack", "export"]);
+      assert.ok(state.includes("postgres-superuser"));
+      assert.ok(!state.includes(password));
+      assert.ok(!state.includes(Buffer.from(password).toString("base64")));
+      assert.ok(!JSON.stringify(await stack.outputs()).includes(password));
+      const shown = await stack.capture(["preview", "--diff", "--show-config"]);
+      assert.ok(!shown.includes(password));
+    });
+
+    it("a wrong password, which does not open the database", async () => {
+      await assert.rejects(
+        database((client) => client.query("SELECT 1"), "wrong"),
+        { code: "28P01" },
+      );
     });
 
     it("pulumi preview --expect-no-changes right after up", async () => {
@@ -183,12 +205,63 @@ describe("database through the real engine", function () {
       await upWithoutReplacement();
     });
 
-    it("has no password in the state or in the output", async () => {
-      const state = await stack.capture(["stack", "export"]);
-      assert.ok(state.includes("postgres-superuser"));
-      assert.ok(!state.includes(password));
-      assert.ok(!state.includes(Buffer.from(password).toString("base64")));
-      assert.ok(!JSON.stringify(await stack.outputs()).includes(password));
+    it("plain pulumi up -s dev in a checkout, with a state of its own", async () => {
+      const directory = fs.mkdtempSync(path.join(os.tmpdir(), "checkout-"));
+      for (const part of [
+        "index.ts",
+        "package.json",
+        "tsconfig.json",
+        "components",
+        "scripts",
+        "Pulumi.yaml",
+        "Pulumi.dev.yaml",
+      ]) {
+        fs.cpSync(path.join(projectRoot, part), path.join(directory, part), { recursive: true });
+      }
+      fs.symlinkSync(path.join(projectRoot, "node_modules"), path.join(directory, "node_modules"));
+      const { command, env } = await findPulumi();
+      const pulumi = (...args: string[]) => {
+        const result = spawnSync(command, [...args, "--non-interactive"], {
+          ...{ cwd: directory, encoding: "utf8" },
+          env: {
+            ...{ ...process.env, ...env, KUBECONFIG: cluster.instance.kubeconfig },
+            ...{ PULUMI_BACKEND_URL: `file://${directory}`, PULUMI_CONFIG_PASSPHRASE: "a passphrase" },
+          },
+        });
+        assert.equal(result.status, 0, `pulumi ${args.join(" ")}: ${result.stdout}${result.stderr}`);
+        return result.stdout;
+      };
+      try {
+        pulumi("stack", "init", "dev");
+        pulumi("config", "set", "kubeContext", cluster.instance.context);
+        pulumi("config", "set", "clusterIdentifier", "mine");
+        pulumi("config", "set", "image", postgresImage(18).reference);
+        assert.match(pulumi("up", "-s", "dev", "--yes"), /imported/);
+      } finally {
+        fs.rmSync(directory, { recursive: true });
+      }
+    });
+
+    it("npm start -- --context NAME, with the committed configuration", async () => {
+      // The sandbox cannot pull the official image; ours of that version takes its name.
+      const [ours, official] = [postgresImage(18).reference, "docker.io/library/postgres:18"];
+      const tagged = cluster.node.run([
+        "ctr",
+        "--namespace",
+        "k8s.io",
+        "images",
+        "tag",
+        "--force",
+        ours,
+        official,
+      ]);
+      assert.equal(tagged.status, 0, tagged.stderr);
+      const started = await npmStart(["--context", cluster.instance.context], undefined, {
+        KUBECONFIG: cluster.instance.kubeconfig,
+      });
+      assert.equal(started.code, 0, started.output);
+      assert.match(started.output, /Row 3 was written and read/);
+      await up();
     });
 
     for (const [what, key, value] of [
@@ -205,6 +278,23 @@ describe("database through the real engine", function () {
         await up();
       });
     }
+  });
+
+  it("npm start after a reset of the sandbox begins anew", async () => {
+    release();
+    const reset = [
+      "scripts/run.mjs",
+      "scripts/sandbox/cli.ts",
+      "reset",
+      "--yes",
+      "--name",
+      cluster.instance.name,
+    ];
+    const { status, stderr } = spawnSync("node", reset, { cwd: projectRoot, encoding: "utf8" });
+    assert.equal(status, 0, stderr);
+    const anew = await npmStart(onSandbox);
+    assert.equal(anew.code, 0, anew.output);
+    assert.match(anew.output, /Row 1 was written and read/);
   });
 
   async function up(): Promise<void> {
@@ -226,9 +316,9 @@ describe("database through the real engine", function () {
     await up();
   }
 
-  function database<T>(use: (client: Client) => Promise<T>): Promise<T> {
+  function database<T>(use: (client: Client) => Promise<T>, password?: string): Promise<T> {
     const { kubeconfig, context } = cluster.instance;
-    return withDatabase({ kubeconfig, context, namespace, superuserSecret: secret }, use);
+    return withDatabase({ kubeconfig, context, namespace, superuserSecret: secret, password }, use);
   }
 
   async function identity(): Promise<Identity> {
@@ -286,7 +376,7 @@ describe("database through the real engine", function () {
     });
   }
 
-  /** UIDs of everything in the namespace that the program made. */
+  /** Identity and specification of everything in the namespace that the program made. */
   async function objects(): Promise<string[]> {
     const lists = await Promise.all([
       cluster.apps.listNamespacedDeployment({ namespace }),
@@ -296,24 +386,30 @@ describe("database through the real engine", function () {
       cluster.core.listNamespacedPersistentVolumeClaim({ namespace }),
       cluster.batch.listNamespacedJob({ namespace }),
     ]);
-    return lists.flatMap(({ items }) => items.map(({ metadata }) => metadata!.uid!)).sort();
+    const specOf = (object: object) =>
+      "spec" in object ? object.spec : "data" in object ? object.data : undefined;
+    return lists
+      .flatMap(({ items }) => items.map((object) => JSON.stringify([object.metadata!.uid, specOf(object)])))
+      .sort();
   }
 
-  /** Runs `npm start` on the tests' cluster; sends a signal to its process group when the output matches. */
+  /** Runs `npm start`; sends a signal to its process group when the output matches. */
   function npmStart(
-    until?: RegExp,
-    signal: NodeJS.Signals = "SIGINT",
+    options: readonly string[],
+    interrupt?: readonly [when: RegExp, signal: NodeJS.Signals],
+    env: NodeJS.ProcessEnv = {},
   ): Promise<{ code: number | null; output: string }> {
-    const child = spawn("npm", ["start", "--silent", "--", "--sandbox", cluster.instance.name], {
+    const child = spawn("npm", ["start", "--silent", "--", ...options], {
       ...{ cwd: projectRoot, detached: true, stdio: ["ignore", "pipe", "pipe"] as const },
+      env: { ...process.env, ...env },
     });
     let output = "";
     let sent = false;
     const collect = (chunk: Buffer) => {
       output += chunk.toString();
-      if (until && !sent && until.test(output)) {
+      if (interrupt && !sent && interrupt[0].test(output)) {
         sent = true;
-        process.kill(-child.pid!, signal);
+        process.kill(-child.pid!, interrupt[1]);
       }
     };
     child.stdout.on("data", collect);

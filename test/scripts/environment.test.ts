@@ -4,7 +4,8 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { installedPulumi } from "../../scripts/environment/pulumi";
-import { canUseKind } from "../../scripts/environment/target";
+import { takeOver } from "../../scripts/environment/stack";
+import { canUseKind, environmentName } from "../../scripts/environment/target";
 import { projectRoot } from "../../scripts/lib/paths";
 
 describe("what the machine already has", () => {
@@ -55,6 +56,28 @@ describe("what the machine already has", () => {
   });
 });
 
+describe("a stack's configuration", () => {
+  it("takes over what has changed in the checkout, and keeps what was set beside the state", () => {
+    const first = takeOver({ salt: "s" }, {}, { size: "1Gi", cpu: "1", tags: ["a"] });
+    assert.deepEqual(first, { salt: "s", size: "1Gi", cpu: "1", tags: ["a"] });
+    const mine = { ...first, size: "2Gi", memory: "4Gi" };
+    const seen = { size: "1Gi", cpu: "1", tags: ["a"] };
+    assert.deepEqual(takeOver(mine, seen, seen), mine);
+    assert.deepEqual(takeOver(mine, seen, { size: "1Gi", cpu: "2", tags: ["b"] }), {
+      ...mine,
+      cpu: "2",
+      tags: ["b"],
+    });
+    assert.deepEqual(takeOver(mine, seen, { size: "3Gi" }), { salt: "s", size: "3Gi", memory: "4Gi" });
+  });
+
+  it("belongs to one context alone", () => {
+    const names = ["a", "a/b", "a:b", "a_b", "A"].map(environmentName);
+    assert.equal(new Set(names).size, names.length);
+    assert.equal(environmentName("gke-prod.1"), "context-gke-prod.1");
+  });
+});
+
 describe("npm start, bad input", function () {
   this.timeout(60_000);
   let home: string;
@@ -92,14 +115,59 @@ describe("npm start, bad input", function () {
     assert.equal(fs.existsSync(path.join(home, "state")), false);
   });
 
+  it("does not take an empty context for none", () => {
+    assert.match(start("--context", "").stderr, /^error: Your kubeconfig has no context ""/);
+  });
+
   it("says that a cluster cannot be reached, and makes nothing for it", () => {
     const { status, stderr } = start("--context", "staging");
     assert.equal(status, 1);
     assert.match(
       stderr,
-      /^error: The cluster of context "staging" at https:\/\/127\.0\.0\.1:1 cannot be reached \(.+\): start it, or correct --context\.\n$/,
+      /^error: The cluster of context "staging" at https:\/\/127\.0\.0\.1:1 cannot be reached \(.+\): start it, or name another with --context\.\n$/,
     );
     assert.equal(fs.existsSync(path.join(home, "state")), false);
+  });
+
+  it("needs root before it builds anything", () => {
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      [
+        "--import",
+        "tsx",
+        "--import",
+        "data:text/javascript,process.getuid=()=>1000",
+        "scripts/start.ts",
+        "--sandbox",
+        "x",
+      ],
+      {
+        cwd: projectRoot,
+        encoding: "utf8",
+        env: { ...process.env, XDG_CACHE_HOME: home, XDG_STATE_HOME: home },
+      },
+    );
+    assert.equal(status, 1);
+    assert.match(stderr, /^error: The sandbox cluster needs Linux and root.*sudo.*--context NAME\.\n$/);
+    assert.deepEqual(fs.readdirSync(home), []);
+  });
+
+  it("says in one sentence that a directory cannot be used", () => {
+    const file = path.join(home, "file");
+    fs.writeFileSync(file, "");
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      ["--import", "tsx", "scripts/start.ts", "--sandbox", "x"],
+      {
+        ...{ cwd: projectRoot, encoding: "utf8" },
+        env: { ...process.env, XDG_STATE_HOME: path.join(file, "state") },
+      },
+    );
+    assert.equal(status, 1);
+    assert.match(
+      stderr,
+      /^error: \S+ cannot be used \(\w+: ENOTDIR\): .*XDG_STATE_HOME to other directories\.\n$/,
+    );
   });
 
   it("does not take two clusters at once, or an option that it does not know", () => {

@@ -23,6 +23,15 @@ mount -t proc proc proc
 mount --rbind /sys sys
 mount --rbind /dev dev
 for directory in run tmp var/tmp var/lib/cni; do mount -t tmpfs tmpfs "$directory"; done
+# The kubelet sets these for the whole machine. Here it finds the values that it
+# wants in files of its own, and the machine keeps its.
+for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \
+  kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
+  file=run/sysctl/${setting%=*}
+  mkdir -p "$(dirname "$file")"
+  echo "${setting#*=}" >"$file"
+  mount --bind "$file" "proc/sys/${setting%=*}"
+done
 for directory in etcd containerd kubelet sandbox; do
   mkdir -p "$state/$directory"
   mount --bind "$state/$directory" "var/lib/$directory"
@@ -56,11 +65,12 @@ $in_net ip link set node0 up
 $in_net ip route add default via 172.31.0.1
 $in_net sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
 
-# Volumes are mounted before anything can use them (see provisioner/main.go).
+# Volumes are mounted before anything can use them. One that cannot be mounted
+# keeps its pods from starting and no other (see toolchain/go/provisioner).
 for image in /var/lib/sandbox/volumes/*.img; do
   [ -e "$image" ] || continue
   mkdir -p "${image%.img}"
-  mount -o loop "$image" "${image%.img}"
+  mount -o loop "$image" "${image%.img}" || echo "volume $image cannot be mounted" >&2
 done
 
 exec "$@"
