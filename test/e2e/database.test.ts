@@ -280,21 +280,23 @@ describe("database through the real engine", function () {
     }
   });
 
-  it("npm start after a reset of the sandbox begins anew", async () => {
-    release();
-    const reset = [
-      "scripts/run.mjs",
-      "scripts/sandbox/cli.ts",
-      "reset",
-      "--yes",
-      "--name",
-      cluster.instance.name,
-    ];
-    const { status, stderr } = spawnSync("node", reset, { cwd: projectRoot, encoding: "utf8" });
-    assert.equal(status, 0, stderr);
-    const anew = await npmStart(onSandbox);
-    assert.equal(anew.code, 0, anew.output);
-    assert.match(anew.output, /Row 1 was written and read/);
+  describe("reset of the sandbox", () => {
+    it("is followed by an npm start that begins anew", async () => {
+      release();
+      const reset = [
+        "scripts/run.mjs",
+        "scripts/sandbox/cli.ts",
+        "reset",
+        "--yes",
+        "--name",
+        cluster.instance.name,
+      ];
+      const { status, stderr } = spawnSync("node", reset, { cwd: projectRoot, encoding: "utf8" });
+      assert.equal(status, 0, stderr);
+      const anew = await npmStart(onSandbox);
+      assert.equal(anew.code, 0, anew.output);
+      assert.match(anew.output, /Row 1 was written and read/);
+    });
   });
 
   async function up(): Promise<void> {
