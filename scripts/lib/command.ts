@@ -12,10 +12,27 @@ export function endsInOrder(child: ChildProcess): void {
   child.once("exit", () => orderly.delete(child));
 }
 
+/** What has to be taken back when the tool is interrupted. */
+const undoing = new Set<() => Promise<void>>();
+
+/** Runs `work`; if the tool is interrupted meanwhile, `undo` is run before it ends. */
+export async function undoneWhenInterrupted<T>(
+  undo: () => Promise<void>,
+  work: () => Promise<T>,
+): Promise<T> {
+  undoing.add(undo);
+  try {
+    return await work();
+  } finally {
+    undoing.delete(undo);
+  }
+}
+
 /**
  * Runs the body of a command line tool: what the user can act on is printed as
  * one sentence, anything else with its stack, and both exit with 1. A signal
- * ends the tool after the programs that {@link endsInOrder}.
+ * ends the tool after the programs that {@link endsInOrder}, and after what it
+ * has begun is {@link undoneWhenInterrupted}.
  */
 export function main(body: () => Promise<void>): void {
   process.once("SIGINT", () => void interrupted(130)); // a terminal sends it to those programs too
@@ -29,6 +46,7 @@ export function main(body: () => Promise<void>): void {
     });
   }
   body().catch((error: unknown) => {
+    if (interrupting) return; // it fails because of that, and the end is under way
     console.error(sentence(error) ?? error);
     process.exit(1);
   });
@@ -45,9 +63,13 @@ function sentence(error: unknown): string | undefined {
   return undefined;
 }
 
+let interrupting = false;
+
 async function interrupted(code: number): Promise<never> {
+  interrupting = true;
   process.once("SIGINT", () => process.exit(code)); // asked twice: do not wait
   await Promise.all([...orderly].map((child) => once(child, "exit")));
+  await Promise.all([...undoing].map((undo) => undo()));
   console.error("\nInterrupted. Run the same command again: it goes on from here.");
   process.exit(code);
 }

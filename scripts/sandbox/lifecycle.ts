@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import * as https from "node:https";
 import type { V1Node } from "@kubernetes/client-node";
+import { undoneWhenInterrupted } from "../lib/command";
 import { holdLock } from "../lib/lock";
 import { UserError } from "../lib/user-error";
 import { CertificateAuthority } from "./certificates";
@@ -36,26 +37,19 @@ export function up(instance: Instance, parts: Parts, options: { port?: number } 
     await issueCertificates(instance);
     const port = await choosePort(instance, options.port);
     const wanted = components(port, instance.cgroup);
-    const node = await bootedNode(instance, parts);
     writeKubeconfig(instance.kubeconfig, {
       context: instance.context,
       server: `https://127.0.0.1:${port}`,
       pki: instance.path("sandbox", "pki"),
       certificate: "admin",
     });
-    const running = node.running(wanted);
-    const missing = wanted.filter((component) => !running.has(component.name));
-    missing.filter((component) => !component.afterApiServer).forEach((component) => node.start(component));
-    await importImages(node, parts.images);
-    await waitFor(instance, wanted, node, "API server", () => apiServerReady(instance));
-    missing.filter((component) => component.afterApiServer).forEach((component) => node.start(component));
-    applyAddons(node);
-    const since = running.has("kubelet") ? new Date(0) : new Date();
-    const ready = () =>
-      nodeReady(node, since) &&
-      defaultServiceAccountExists(node) &&
-      node.running(wanted).size === wanted.length;
-    await waitFor(instance, wanted, node, "node", () => Promise.resolve(ready()));
+    const node = runningNode(instance, parts);
+    if (node) return complete(instance, node, wanted, parts);
+    // Half a node is of no use to anybody; one that was complete is left as it is.
+    await undoneWhenInterrupted(
+      () => endNode(instance),
+      async () => complete(instance, await bootNode(instance, parts), wanted, parts),
+    );
   });
 }
 
@@ -72,16 +66,40 @@ export function reset(instance: Instance): Promise<void> {
   });
 }
 
-/** The instance's node: the running one where it is made of the same parts, else a new one. */
-async function bootedNode(instance: Instance, parts: Parts): Promise<SandboxNode> {
-  const fingerprint = fingerprintOf(parts, components(0, instance.cgroup));
+/** The instance's node, if it is running and made of these parts. */
+function runningNode(instance: Instance, parts: Parts): SandboxNode | undefined {
   const node = SandboxNode.find(instance);
-  if (node?.fingerprint === fingerprint) return node;
+  return node?.fingerprint === fingerprintOf(parts, components(0, instance.cgroup)) ? node : undefined;
+}
+
+async function bootNode(instance: Instance, parts: Parts): Promise<SandboxNode> {
   requireMemory(availableMemory());
-  // Also ends one that is still booting for a run that was killed, and removes
-  // the cgroups of one that was, which would hold up the kubelet.
+  // One that is made of other parts, or is still booting for a run that was
+  // killed, and the cgroups of one that was, which would hold up the kubelet.
   await stop(instance);
-  return SandboxNode.boot(instance, parts, fingerprint);
+  return SandboxNode.boot(instance, parts, fingerprintOf(parts, components(0, instance.cgroup)));
+}
+
+/** Starts what is missing of a node, and waits until it is ready. */
+async function complete(
+  instance: Instance,
+  node: SandboxNode,
+  wanted: readonly Component[],
+  parts: Parts,
+): Promise<void> {
+  const running = node.running(wanted);
+  const missing = wanted.filter((component) => !running.has(component.name));
+  missing.filter((component) => !component.afterApiServer).forEach((component) => node.start(component));
+  await importImages(node, parts.images);
+  await waitFor(instance, wanted, node, "API server", () => apiServerReady(instance));
+  missing.filter((component) => component.afterApiServer).forEach((component) => node.start(component));
+  applyAddons(node);
+  const since = running.has("kubelet") ? new Date(0) : new Date();
+  const ready = () =>
+    nodeReady(node, since) &&
+    defaultServiceAccountExists(node) &&
+    node.running(wanted).size === wanted.length;
+  await waitFor(instance, wanted, node, "node", () => Promise.resolve(ready()));
 }
 
 async function stop(instance: Instance): Promise<void> {

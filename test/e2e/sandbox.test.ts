@@ -1,5 +1,6 @@
 import * as assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import * as fs from "node:fs";
 import * as net from "node:net";
 import * as path from "node:path";
@@ -164,6 +165,20 @@ describe("sandbox cluster", function () {
       assert.equal(tracesOnHost(instance.mark).programs.filter((program) => /^tini/.test(program)).length, 1);
     });
   }
+
+  it("leaves nothing behind when up is interrupted, and goes on from there", async () => {
+    await cluster.down();
+    const up = spawn("node", ["scripts/run.mjs", "scripts/sandbox/cli.ts", "up", "--name", instance.name], {
+      ...{ cwd: projectRoot, stdio: "ignore", detached: true },
+    });
+    const ended = once(up, "exit");
+    while (!tracesOnHost(instance.mark).programs.includes("tini")) await delay(2);
+    process.kill(-up.pid!, "SIGINT");
+    assert.deepEqual(await ended, [130, null]);
+    assert.deepEqual(tracesOnHost(instance.mark).programs, []);
+    await cluster.up();
+    await stillHasItsData("reader");
+  });
 
   it("starts although a volume is damaged, and only that one is out of use", async () => {
     await cluster.down();
