@@ -30,7 +30,7 @@ export = async () => {
     owner,
   );
   const retention = { owner, imports, protect: settings.protect };
-  const initialized = await cluster.hasSucceeded(namespaceName, initializationJobName);
+  const succeededJob = await cluster.findSucceeded(namespaceName, initializationJobName);
 
   const provider = createProvider(settings, kubeConfig);
   const { namespace } = new DatabaseNamespace(
@@ -59,7 +59,7 @@ export = async () => {
       layout,
       dataClaim: claims.data,
       superuserSecret: superuser.secretName,
-      done: initialized,
+      succeededJob,
     },
     { provider },
   );

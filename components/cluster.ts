@@ -40,13 +40,13 @@ export class Cluster {
     return (key) => (found.has(identity(key)) ? importId(key) : undefined);
   }
 
-  /** Whether a Job has succeeded; false where it does not exist. */
-  async hasSucceeded(namespace: string, job: string): Promise<boolean> {
+  /** The id of a Job that has succeeded; undefined where it does not exist, has failed or is still running. */
+  async findSucceeded(namespace: string, job: string): Promise<string | undefined> {
     const api = this.kubeConfig.makeApiClient(BatchV1Api);
     const found = await this.lookUp(`Job ${namespace}/${job}`, () =>
       api.readNamespacedJob({ namespace, name: job }),
     );
-    return (found?.status?.succeeded ?? 0) > 0;
+    return (found?.status?.succeeded ?? 0) > 0 ? `${namespace}/${job}` : undefined;
   }
 
   private async metadata({ kind, name, namespace = "" }: ObjectKey): Promise<ObjectMetadata> {

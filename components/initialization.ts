@@ -35,8 +35,8 @@ export interface InitializationArgs {
   /** Secret whose key `password` becomes the superuser's password. */
   readonly superuserSecret: pulumi.Input<string>;
 
-  /** Whether the Job has succeeded before. It is then never run again, whatever changes. */
-  readonly done: boolean;
+  /** Id of the Job where it has succeeded before. It is then imported, and never run again, whatever changes. */
+  readonly succeededJob?: string;
 }
 
 /**
@@ -107,7 +107,12 @@ export class Initialization extends pulumi.ComponentResource {
           },
         },
       },
-      { parent: this, ignoreChanges: args.done ? ["spec"] : [] },
+      {
+        parent: this,
+        ignoreChanges: args.succeededJob ? ["spec"] : [],
+        // After a lost state, a create over the Job would fail where the image is another one by now.
+        import: args.succeededJob,
+      },
     );
     this.registerOutputs({});
   }

@@ -67,12 +67,12 @@ describe("cluster", () => {
   });
 
   it("tells a Job that has succeeded from one that has not", async () => {
-    const done = () => cluster.hasSucceeded("records", "postgres-initialize");
-    assert.equal(await done(), false);
+    const done = () => cluster.findSucceeded("records", "postgres-initialize");
+    assert.equal(await done(), undefined);
     api.objects.set(jobPath, { status: { failed: 1 } });
-    assert.equal(await done(), false);
+    assert.equal(await done(), undefined);
     api.objects.set(jobPath, { status: { succeeded: 1 } });
-    assert.equal(await done(), true);
+    assert.equal(await done(), "records/postgres-initialize");
   });
 
   it("keeps the named context of a kubeconfig and nothing else", () => {

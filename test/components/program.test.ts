@@ -301,11 +301,13 @@ describe("the program", () => {
 
     it("can be corrected until it has succeeded, and is left alone from then on", async () => {
       assert.deepEqual(fresh.find(types.job).ignoreChanges, []);
+      assert.equal(fresh.find(types.job).importId, "");
       const path = "/apis/batch/v1/namespaces/records/jobs/postgres-initialize";
       api.objects.set(path, { status: { succeeded: 1 } });
       const later = await run();
       api.objects.delete(path);
       assert.deepEqual(later.find(types.job).ignoreChanges, ["spec"]);
+      assert.equal(later.find(types.job).importId, "records/postgres-initialize");
     });
   });
 
