@@ -1,7 +1,12 @@
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
 import { SubprocessError } from "nano-spawn";
 import { UserError } from "./user-error";
+
+/** A program that got the same Ctrl-C may fail before this process hears of it: how long to wait, in milliseconds. */
+const SIGNAL_MS = 100;
+let interrupting = false;
 
 /** Running programs that end in good order by themselves when they are interrupted. */
 const orderly = new Set<ChildProcess>();
@@ -22,9 +27,13 @@ export async function undoneWhenInterrupted<T>(
 ): Promise<T> {
   undoing.add(undo);
   try {
-    return await work();
-  } finally {
+    const result = await work();
     undoing.delete(undo);
+    return result;
+  } catch (error) {
+    await delay(SIGNAL_MS);
+    if (!interrupting) undoing.delete(undo);
+    throw error;
   }
 }
 
@@ -45,7 +54,8 @@ export function main(body: () => Promise<void>): void {
       void interrupted(code);
     });
   }
-  body().catch((error: unknown) => {
+  body().catch(async (error: unknown) => {
+    await delay(SIGNAL_MS);
     if (interrupting) return; // it fails because of that, and the end is under way
     console.error(sentence(error) ?? error);
     process.exit(1);
@@ -62,8 +72,6 @@ function sentence(error: unknown): string | undefined {
   }
   return undefined;
 }
-
-let interrupting = false;
 
 async function interrupted(code: number): Promise<never> {
   interrupting = true;

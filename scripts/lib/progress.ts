@@ -16,7 +16,8 @@ export async function step<T>(
 ): Promise<T> {
   const started = Date.now();
   const elapsed = () => formatSeconds((Date.now() - started) / 1000);
-  const spins = process.stdout.isTTY && !options.ownOutput;
+  // Some terminals do not know their width; a spinner cannot be drawn on them.
+  const spins = process.stdout.isTTY && process.stdout.columns > 0 && !options.ownOutput;
   const spinner = ora({ isSilent: !spins, stream: process.stdout, discardStdin: false });
   const show = () => {
     if (spins) spinner.text = `${title} (${elapsed()})`;
