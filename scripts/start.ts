@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { withDatabase } from "./environment/database";
+import { addressOf, withDatabase } from "./environment/database";
 import {
   deploy,
   type EnvironmentOptions,
@@ -30,13 +30,7 @@ function writeAndReadRow(
   stack: Stack,
   outputs: Record<string, unknown>,
 ): Promise<{ count: number; first: Date }> {
-  const address = {
-    kubeconfig: stack.target.kubeconfig,
-    context: stack.target.context,
-    namespace: String(outputs.namespace),
-    superuserSecret: String(outputs.superuserSecret),
-  };
-  return withDatabase(address, async (client) => {
+  return withDatabase(addressOf(stack.target, outputs), async (client) => {
     await client.query("CREATE SCHEMA IF NOT EXISTS durable_postgres");
     await client.query(
       "CREATE TABLE IF NOT EXISTS durable_postgres.start (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, written_at timestamptz NOT NULL DEFAULT now())",

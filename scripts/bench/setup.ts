@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
-import { withDatabase } from "../environment/database";
+import { addressOf, withDatabase } from "../environment/database";
 import { findPulumi } from "../environment/pulumi";
 import { Stack } from "../environment/stack";
 import { sandboxCluster } from "../environment/target";
@@ -102,16 +102,7 @@ function coldEnvironment(home: string): NodeJS.ProcessEnv {
 
 async function firstConnection(stack: Stack): Promise<void> {
   await succeed(stack.run(["up", "--yes", "--suppress-outputs"]));
-  const outputs = await stack.outputs();
-  await withDatabase(
-    {
-      kubeconfig: stack.target.kubeconfig,
-      context: stack.target.context,
-      namespace: String(outputs.namespace),
-      superuserSecret: String(outputs.superuserSecret),
-    },
-    (client) => client.query("SELECT 1"),
-  );
+  await withDatabase(addressOf(stack.target, await stack.outputs()), (client) => client.query("SELECT 1"));
 }
 
 async function succeed(code: Promise<number>): Promise<void> {

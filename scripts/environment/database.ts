@@ -2,6 +2,7 @@ import * as net from "node:net";
 import { CoreV1Api, KubeConfig, PortForward } from "@kubernetes/client-node";
 import { Client } from "pg";
 import { UserError } from "../lib/user-error";
+import type { Target } from "./target";
 
 /** Where a deployed database is found. */
 export interface DatabaseAddress {
@@ -11,6 +12,16 @@ export interface DatabaseAddress {
   readonly superuserSecret: string;
   /** Default: the one in the Secret. */
   readonly password?: string;
+}
+
+/** The address of the database that a stack with these outputs has deployed to the target. */
+export function addressOf(target: Target, outputs: Readonly<Record<string, unknown>>): DatabaseAddress {
+  return {
+    kubeconfig: target.kubeconfig,
+    context: target.context,
+    namespace: String(outputs.namespace),
+    superuserSecret: String(outputs.superuserSecret),
+  };
 }
 
 const USER = "postgres";

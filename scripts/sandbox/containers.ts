@@ -1,7 +1,8 @@
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { UserError } from "../lib/user-error";
-import { delay, type SandboxNode } from "./node";
+import type { SandboxNode } from "./node";
 
 /** How long containerd may take to answer after its start, in milliseconds. */
 const START_TIMEOUT = 30_000;

@@ -1,5 +1,6 @@
 import * as fs from "node:fs";
 import * as https from "node:https";
+import { setTimeout as delay } from "node:timers/promises";
 import type { V1Node } from "@kubernetes/client-node";
 import { undoneWhenInterrupted } from "../lib/command";
 import { holdLock } from "../lib/lock";
@@ -10,7 +11,7 @@ import type { Instance } from "./instance";
 import { writeKubeconfig } from "./kubeconfig";
 import { importImages, stopContainers } from "./containers";
 import { availableMemory, requireLinuxRoot, requireMemory } from "./machine";
-import { delay, endNode, fingerprintOf, lastLines, type NodeParts, removeCgroups, SandboxNode } from "./node";
+import { endNode, fingerprintOf, lastLines, type NodeParts, removeCgroups, SandboxNode } from "./node";
 import { freePort, isFree } from "./ports";
 
 /** How long the API server and the node may take to become ready, in milliseconds. */
@@ -43,12 +44,13 @@ export function up(instance: Instance, parts: Parts, options: { port?: number } 
       pki: instance.path("sandbox", "pki"),
       certificate: "admin",
     });
-    const node = runningNode(instance, parts);
-    if (node) return complete(instance, node, wanted, parts);
+    const fingerprint = fingerprintOf(parts, components(0, instance.cgroup));
+    const node = SandboxNode.find(instance);
+    if (node?.fingerprint === fingerprint) return complete(instance, node, wanted, parts);
     // Half a node is of no use to anybody; one that was complete is left as it is.
     await undoneWhenInterrupted(
       () => endNode(instance),
-      async () => complete(instance, await bootNode(instance, parts), wanted, parts),
+      async () => complete(instance, await bootNode(instance, parts, fingerprint), wanted, parts),
     );
   });
 }
@@ -66,18 +68,12 @@ export function reset(instance: Instance): Promise<void> {
   });
 }
 
-/** The instance's node, if it is running and made of these parts. */
-function runningNode(instance: Instance, parts: Parts): SandboxNode | undefined {
-  const node = SandboxNode.find(instance);
-  return node?.fingerprint === fingerprintOf(parts, components(0, instance.cgroup)) ? node : undefined;
-}
-
-async function bootNode(instance: Instance, parts: Parts): Promise<SandboxNode> {
+async function bootNode(instance: Instance, parts: Parts, fingerprint: string): Promise<SandboxNode> {
   requireMemory(availableMemory());
   // One that is made of other parts, or is still booting for a run that was
   // killed, and the cgroups of one that was, which would hold up the kubelet.
   await stop(instance);
-  return SandboxNode.boot(instance, parts, fingerprintOf(parts, components(0, instance.cgroup)));
+  return SandboxNode.boot(instance, parts, fingerprint);
 }
 
 /** Starts what is missing of a node, and waits until it is ready. */
@@ -221,13 +217,9 @@ function apiServerReady(instance: Instance): Promise<boolean> {
   });
 }
 
-function kubectl(node: SandboxNode, ...args: string[]) {
-  return node.run(["/opt/kubernetes/kubectl", "--kubeconfig=/var/lib/sandbox/pki/admin.kubeconfig", ...args]);
-}
-
 /** Whether the kubelet has said so since then: what it said before it was last stopped does not count. */
 function nodeReady(node: SandboxNode, since: Date): boolean {
-  const { stdout } = kubectl(node, "get", "node", NODE_NAME, "-o", "json");
+  const { stdout } = node.kubectl("get", "node", NODE_NAME, "-o", "json");
   const { status } = JSON.parse(stdout || "{}") as V1Node;
   const ready = status?.conditions?.find(({ type }) => type === "Ready");
   // The time of the heartbeat has a resolution of a second.
@@ -238,11 +230,11 @@ function nodeReady(node: SandboxNode, since: Date): boolean {
 
 /** Without it, which a new cluster gets last, no pod can be created. */
 function defaultServiceAccountExists(node: SandboxNode): boolean {
-  return kubectl(node, "get", "serviceaccount", "default", "-n", "default").status === 0;
+  return node.kubectl("get", "serviceaccount", "default", "-n", "default").status === 0;
 }
 
 function applyAddons(node: SandboxNode): void {
-  const result = kubectl(node, "apply", "--server-side", "-f", "/opt/config/addons.yaml");
+  const result = node.kubectl("apply", "--server-side", "-f", "/opt/config/addons.yaml");
   if (result.status !== 0)
     throw new UserError(`The sandbox's add-ons could not be applied: ${result.stderr.trim()}`);
 }

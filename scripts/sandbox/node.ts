@@ -2,6 +2,7 @@ import { spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { createHash } from "node:crypto";
 import * as path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { contents } from "../toolchain/artefact";
 import { UserError } from "../lib/user-error";
 import type { Component } from "./components";
@@ -114,6 +115,15 @@ export class SandboxNode {
     };
   }
 
+  /** Runs kubectl inside the node, as the cluster's administrator. */
+  kubectl(...args: string[]) {
+    return this.run([
+      "/opt/kubernetes/kubectl",
+      "--kubeconfig=/var/lib/sandbox/pki/admin.kubeconfig",
+      ...args,
+    ]);
+  }
+
   private namespaces(onHostNetwork = false): string[] {
     return [
       ...["--target", String(this.pid), "--mount", "--pid", "--root", "--wd"],
@@ -224,8 +234,4 @@ function sameNamespace(kind: "pid", pid: number, other: string): boolean {
 export function lastLines(file: string, count: number): string {
   const lines = fs.existsSync(file) ? fs.readFileSync(file, "utf8").trim().split("\n") : [];
   return lines.slice(-count).join("; ") || "no output";
-}
-
-export function delay(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

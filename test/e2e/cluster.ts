@@ -80,11 +80,7 @@ export class TestCluster {
   }
 
   kubectl(...args: string[]) {
-    return this.node.run([
-      "/opt/kubernetes/kubectl",
-      "--kubeconfig=/var/lib/sandbox/pki/admin.kubeconfig",
-      ...args,
-    ]);
+    return this.node.kubectl(...args);
   }
 
   /** Sends SIGKILL to a container's first process, from outside the container. */

@@ -1,5 +1,5 @@
 import * as assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
@@ -11,6 +11,7 @@ import { sandboxCluster } from "../../scripts/environment/target";
 import { postgresImage } from "../../scripts/images/build";
 import { projectRoot } from "../../scripts/lib/paths";
 import { eventually, TestCluster } from "./cluster";
+import { npmStart } from "./npm-start";
 
 const namespace = "record-platform";
 const claim = "pgdata-big";
@@ -393,30 +394,6 @@ describe("database through the real engine", function () {
     return lists
       .flatMap(({ items }) => items.map((object) => JSON.stringify([object.metadata!.uid, specOf(object)])))
       .sort();
-  }
-
-  /** Runs `npm start`; sends a signal to its process group when the output matches. */
-  function npmStart(
-    options: readonly string[],
-    interrupt?: readonly [when: RegExp, signal: NodeJS.Signals],
-    env: NodeJS.ProcessEnv = {},
-  ): Promise<{ code: number | null; output: string }> {
-    const child = spawn("npm", ["start", "--silent", "--", ...options], {
-      ...{ cwd: projectRoot, detached: true, stdio: ["ignore", "pipe", "pipe"] as const },
-      env: { ...process.env, ...env },
-    });
-    let output = "";
-    let sent = false;
-    const collect = (chunk: Buffer) => {
-      output += chunk.toString();
-      if (interrupt && !sent && interrupt[0].test(output)) {
-        sent = true;
-        process.kill(-child.pid!, interrupt[1]);
-      }
-    };
-    child.stdout.on("data", collect);
-    child.stderr.on("data", collect);
-    return new Promise((resolve) => child.once("close", (code) => resolve({ code, output })));
   }
 });
 
